@@ -1,0 +1,44 @@
+# make repro VENV=/elsewhere/.venv reuses another clone's environment.
+VENV ?= .venv
+# Un-activated, `dvc repro` would run the system's python: the environment comes first.
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+CONFIG ?= params.yaml
+
+.PHONY: help repro test slow lint tune bench clean
+
+help:
+	@echo "make repro   reproduce the study on digits (minutes)"
+	@echo "make test    lint and test"
+	@echo "make slow    the tests that take minutes"
+	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
+	@echo "make bench   time the attack engine and the pipeline"
+	@echo "make clean   remove caches of tools, not results"
+
+# The environment is ready when the marker is newer than requirements.txt.
+$(VENV)/.ready: requirements.txt
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+repro: $(VENV)/.ready
+	dvc repro
+	@echo "Done. Open reports/digits/REPORT.md"
+
+lint: $(VENV)/.ready
+	ruff check .
+
+test: lint
+	python -m pytest
+
+slow: $(VENV)/.ready
+	python -m pytest -m slow
+
+tune: $(VENV)/.ready
+	python stages/tune.py $(CONFIG)
+
+bench: $(VENV)/.ready
+	python tests/benchmarks/speed.py
+
+clean:
+	rm -rf .pytest_cache .ruff_cache dvc_plots
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""Paired differences between models, from the rows, with intervals over test images and seeds jointly."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from tla.files import read_rows, write_table
+from tla.params import load_params
+from tla.rows import correct_columns
+from tla.statistics import paired_difference
+
+
+def pairs(tla: str) -> list[tuple[str, str]]:
+    """Which model is set against which: TLA against every baseline and control, and these among themselves."""
+    return [(tla, other) for other in ("at", "alp", "at-norm", "tla-b1", "tla-sa") if other != tla] + [
+        ("alp", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="params.yaml of the data set")
+    params = load_params(parser.parse_args(argv).config)
+
+    chosen = pairs(f"tla-b{params.mining.batch}")
+    rows = {name: read_rows(Path("data", params.dataset, "rows", f"{name}.csv.gz"))
+            for name in sorted({name for pair in chosen for name in pair})}
+    correct = {name: correct_columns(table) for name, table in rows.items()}
+    lines = []
+    for a, b in chosen:
+        assert rows[a][["seed", "idx"]].equals(rows[b][["seed", "idx"]]), "rows of two models are not paired"
+        for column in correct[a]:
+            outcomes = ([part[column].to_numpy() for _, part in correct[name].groupby(rows[name].seed)]
+                        for name in (a, b))
+            result = paired_difference(*outcomes, params.compare.resamples, params.compare.seed)
+            lines.append({"model": a, "baseline": b, "outcome": column, **result,
+                          "images": rows[a].idx.nunique(), "seeds": rows[a].seed.nunique()})
+    write_table(Path("reports", params.dataset, "tables", "differences.csv"), pd.DataFrame(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Figures, tables and REPORT.md of one data set, from the files under reports/ alone. Imports no torch."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from tla import figures
+from tla.files import read_metrics, write_metrics, write_table, write_text
+from tla.names import model_label
+from tla.params import Params, load_params, model_names
+from tla.pictures import read_tiles
+from tla.text import BARS, SCORES, SWEEP, TASKS, report_text
+
+POSTER = ("at", "alp", "tla-b1", "tla-sa")      # the bars of the poster, beside TLA itself
+
+
+def read_accuracy(folder: Path, params: Params) -> pd.DataFrame:
+    """Accuracy tables of all models below each other, with columns name (tla-b1) and model (TLA-RN)."""
+    tables = [pd.read_csv(folder / "accuracy" / f"{name}.csv", keep_default_na=False, na_values=[""])
+              .assign(name=name, model=model_label(name, params)) for name in model_names(params)]
+    table = pd.concat(tables)
+    return table.assign(outcome=table.attack.where(table.attack == "clean", table.attack + "_" + table.convention))
+
+
+def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
+    """The poster's five figures."""
+    tla, out = f"tla-b{params.mining.batch}", folder / "figures"
+    bars = [accuracy[accuracy.name == name] for name in dict.fromkeys((*POSTER, tla))]
+    title = f"{params.dataset}, eps {params.attack.eps}"
+    figures.save(figures.accuracy_bars(pd.concat(bars), BARS, title), out, "accuracy")
+
+    factor = params.detect.eps_factors[len(params.detect.eps_factors) // 2]
+    curves, auc = [], {}
+    for name in ("um", "at", "alp", tla):
+        label, metrics = model_label(name, params), read_metrics(folder / "metrics" / f"detect-{name}.json")
+        table = pd.read_csv(folder / "plots" / f"roc-{name}.csv")
+        curves.append(table[table.eps_factor == factor].assign(model=label))
+        auc |= {(label, t, s): metrics.get(f"{t}_{s}_auc_eps_{factor:g}", float("nan")) for t in TASKS for s in SCORES}
+    figures.save(figures.roc_curves(pd.concat(curves), auc, TASKS, SCORES), out, "roc")
+
+    swept = accuracy[accuracy.name.str.startswith("tla-b")]
+    swept = swept.assign(batch=swept.name.str.removeprefix("tla-b").astype(int))
+    figures.save(figures.pool_sweep(swept, SWEEP, params.mining.batch), out, "pool-sweep")
+
+    shown = {model_label(name, params): folder / "plots" / f"neighbors-{name}" for name in ("at", tla)}
+    captions = {label: pd.read_csv(path.with_suffix(".csv")) for label, path in shown.items()}
+    tiles = {label: read_tiles(path.with_suffix(".png"), len(captions[label]), 1 + params.neighbors.retrieved)
+             for label, path in shown.items()}
+    figures.save(figures.neighbor_grid(tiles, captions), out, "neighbors")
+
+    maps = {model_label(name, params): pd.read_csv(folder / "plots" / f"tsne-{name}.csv") for name in ("at", tla)}
+    figures.save(figures.tsne_maps(maps), out, "tsne")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="params.yaml of the data set")
+    params = load_params(parser.parse_args(argv).config)
+    folder, tla = Path("reports", params.dataset), f"tla-b{params.mining.batch}"
+
+    accuracy = read_accuracy(folder, params)
+    draw(folder, params, accuracy)
+    metrics = {name: read_metrics(folder / "metrics" / f"{name}.json") for name in (
+        *(f"detect-{m}" for m in ("um", "at", "alp", tla)), *(f"neighbors-{m}" for m in ("at", "alp", tla)),
+        *(f"represent-{m}" for m in ("at", tla)))}
+    differences = pd.read_csv(folder / "tables" / "differences.csv")
+    columns = ["name", "model", "outcome", "accuracy", "low", "high", "std", "images", "seeds"]
+    write_table(folder / "tables" / "accuracy.csv", accuracy[columns])
+    write_text(folder / "REPORT.md", report_text(params, accuracy, differences, metrics))
+
+    # The current TLA under the method's name alone: an ablation then shows up as old -> new in a diff.
+    headline = read_metrics(folder / "metrics" / f"{tla}.json") | {"mining_batch": params.mining.batch}
+    for kind in ("detect", "neighbors", "represent"):
+        headline |= {f"{kind}_{k}": v for k, v in metrics[f"{kind}-{tla}"].items()}
+    write_metrics(folder / "metrics" / "tla.json", headline)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Library of the TLA reproduction: attacks, losses, mining, training, evaluation and statistics."""

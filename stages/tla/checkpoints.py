@@ -1,0 +1,75 @@
+"""Trained weights in safetensors, with what made them in the metadata.
+
+A file says which architecture it is, with which parameters and by which code it was trained. Loading
+it into another architecture, or under parameters that differ from today's, is refused by name.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tla.data import Dataset
+from tla.models import Classifier, build
+from tla.params import ModelId, Params, UserError
+
+CODE = ("attacks", "losses", "methods", "mining", "models", "training")
+
+
+def code_fingerprint() -> str:
+    """SHA-256 over the library files that decide how a model is trained."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def resolved(params: Params, model: ModelId) -> dict:
+    """Every parameter that had a part in training `model`, as plain data."""
+    sections = ("dataset", "data", "model", "attack", "train")
+    plain = dataclasses.asdict(params)
+    return {s: plain[s] for s in sections} | {
+        "method": model.method, "weights": plain["methods"][model.method], "mining_batch": model.batch}
+
+
+def save_model(path: Path, network: Classifier, params: Params, model: ModelId, seed: int,
+               data: Dataset) -> None:
+    """Write the weights; the file appears whole or not at all."""
+    about = {"architecture": params.model.architecture, "shape": list(data.shape), "classes": data.classes,
+             "seed": seed, "params": resolved(params, model), "code": code_fingerprint()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    save_file(network.state_dict(), unfinished, {"about": json.dumps(about, sort_keys=True)})
+    unfinished.replace(path)
+
+
+def load_model(path: Path, params: Params, model: ModelId) -> Classifier:
+    """The network in evaluation mode. UserError if it was trained otherwise than `params` say today."""
+    if not path.exists():
+        raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    if about["architecture"] != params.model.architecture:
+        raise UserError(f"{path}: holds a {about['architecture']}, {params.config} asks for "
+                        f"a {params.model.architecture}; retrain it with dvc repro")
+    today = json.loads(json.dumps(resolved(params, model)))
+    if different := _difference(about["params"], today):
+        raise UserError(f"{path}: {different}; retrain it with dvc repro")
+    network = build(params.model, tuple(about["shape"]), about["classes"], seed=0)
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+def _difference(then: dict, now: dict, prefix: str = "") -> str | None:
+    """First key on which two nested dictionaries disagree, in words."""
+    for key in sorted(then.keys() | now.keys()):
+        a, b = then.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if found := _difference(a, b, f"{prefix}{key}."):
+                return found
+        elif a != b:
+            return f"was trained with {prefix}{key} = {a}, today it is {b}"
+    return None

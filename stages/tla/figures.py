@@ -1,0 +1,141 @@
+"""The poster's five figures, redrawn from files under reports/. Imports no torch.
+
+Okabe-Ito colours, and a marker or hatch beside each, so that they read without colour.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+STYLE = {  # model label -> colour, marker, hatch
+    "UM": ("#999999", "x", ""), "AT": ("#E69F00", "o", ""), "ALP": ("#56B4E9", "s", "//"),
+    "TLA-RN": ("#009E73", "^", ".."), "TLA-SA": ("#CC79A7", "v", "\\\\"), "TLA": ("#D55E00", "D", "xx"),
+}
+CLASSES = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999", "#000000", "#8B5A2B"]
+mpl.use("svg")
+mpl.rcParams |= {
+    "svg.hashsalt": "tla", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.3, "hatch.linewidth": 0.4, "legend.frameon": False, "figure.dpi": 100,
+    "figure.constrained_layout.use": True, "axes.axisbelow": True}
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write name.svg and name.png; without dates, so that the same data give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    plt.close(figure)
+
+
+def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], title: str) -> Figure:
+    """Bars per attack and model with 95 % intervals over test images.
+
+    accuracy: columns model, attack, convention, accuracy, low, high; outcomes: 'cw_last' -> its label.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 3.2))
+    models = list(dict.fromkeys(accuracy.model))
+    width = 0.82 / len(models)
+    lines = accuracy.assign(outcome=accuracy.attack + "_" + accuracy.convention).set_index(["model", "outcome"])
+    for i, model in enumerate(models):
+        part = lines.loc[model].loc[list(outcomes)] * 1
+        x = np.arange(len(outcomes)) + (i - (len(models) - 1) / 2) * width
+        errors = [part.accuracy - part.low, part.high - part.accuracy]
+        colour, _, hatch = STYLE[model]
+        axes.bar(x, part.accuracy, width, yerr=errors, label=model, color=colour, hatch=hatch,
+                 edgecolor="black", linewidth=0.5, error_kw={"elinewidth": 0.8, "capsize": 2})
+    shown = lines.loc[models].query("outcome in @outcomes")
+    axes.set_ylim(max(shown.low.min() - 0.05, 0), min(shown.high.max() + 0.03, 1))
+    axes.set_xticks(range(len(outcomes)), outcomes.values())
+    axes.set_ylabel("accuracy")
+    axes.set_title(title, loc="left")
+    axes.grid(axis="x", visible=False)
+    figure.legend(loc="outside lower center", ncols=len(models))
+    return figure
+
+
+def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: dict[str, str]) -> Figure:
+    """ROC curves per task (rows) and score (columns), one line a model, AUC in the legend.
+
+    curves: columns model, task, score, fpr, tpr; auc: (model, task, score) -> mean AUC.
+    """
+    figure, grid = plt.subplots(len(tasks), len(scores), figsize=(7.2, 4.9), sharex=True, sharey=True)
+    for row, (task, task_label) in zip(grid, tasks.items(), strict=True):
+        for axes, (score, score_label) in zip(row, scores.items(), strict=True):
+            axes.plot([0, 1], [0, 1], color="black", linewidth=0.5, linestyle=":")
+            for model, line in curves[(curves.task == task) & (curves.score == score)].groupby("model", sort=False):
+                colour, marker, _ = STYLE[model]
+                axes.plot(line.fpr, line.tpr, color=colour, marker=marker, markevery=8, markersize=3.5, linewidth=1.2,
+                          label=f"{model} {auc[model, task, score]:.3f}")
+            axes.legend(loc="lower right", fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7)
+            axes.set_title(f"{task_label}\n{score_label}", fontsize=8, loc="left")
+    figure.supxlabel("false-positive rate", fontsize=9)
+    figure.supylabel("true-positive rate", fontsize=9)
+    return figure
+
+
+def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], current: int) -> Figure:
+    """Accuracy against the size of the negative pool. accuracy: columns batch, outcome, accuracy, low, high."""
+    figure, axes = plt.subplots(figsize=(5.4, 3.2))
+    batches = sorted(accuracy.batch.unique())
+    for i, (outcome, label) in enumerate(outcomes.items()):
+        line = accuracy[accuracy.outcome == outcome].sort_values("batch")
+        x = np.arange(len(batches)) + 0.06 * (i - (len(outcomes) - 1) / 2)
+        axes.errorbar(x, line.accuracy, yerr=[line.accuracy - line.low, line.high - line.accuracy],
+                      color=CLASSES[[4, 5, 2, 8][i]], marker="osD^"[i], markersize=4, linewidth=1.2, capsize=2,
+                      elinewidth=0.8, label=label)
+    axes.set_xticks(range(len(batches)), [f"{b}\n(random)" if b == 1 else f"{b}" for b in batches])
+    axes.axvline(batches.index(current), color="black", linewidth=0.5, linestyle=":")
+    axes.set_xlabel("size of the pool negatives are mined from (dotted: default)")
+    axes.set_ylabel("accuracy")
+    figure.legend(loc="outside lower center", ncols=len(outcomes))
+    return figure
+
+
+def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame]) -> Figure:
+    """Per model, rows of one adversarial query and the clean training images it retrieves.
+
+    tiles[model]: pixels [queries, 1 + retrieved, h, w(, 3)]; green ticks mark images of the query's class.
+    """
+    queries, columns = next(iter(tiles.values())).shape[:2]
+    figure, grid = plt.subplots(queries, len(tiles) * (columns + 1) - 1, figsize=(6.4, 0.86 * queries + 0.5),
+                                width_ratios=([1] * columns + [0.35]) * (len(tiles) - 1) + [1] * columns)
+    for axes in grid.flat:
+        axes.axis("off")
+    for m, (model, pixels) in enumerate(tiles.items()):
+        for q, line in enumerate(captions[model].itertuples(index=False)):
+            for c in range(columns):
+                axes = grid[q, m * (columns + 1) + c]
+                axes.imshow(pixels[q, c], cmap="gray_r", vmin=0, vmax=255)
+                axes.set_title(_caption(line, c), fontsize=7, pad=1.5,
+                               color="black" if c == 0 or line[1 + c] == line.query else "#D55E00")
+        grid[0, m * (columns + 1)].annotate(
+            f"{model}: adversarial query, then what it retrieves", (0, 1.36), xycoords="axes fraction", fontsize=8.5)
+    return figure
+
+
+def _caption(line, column: int) -> str:
+    if column == 0:
+        return f"{line.query} read as {line.predicted}"
+    return f"{line[1 + column]} {'✓' if line[1 + column] == line.query else '✗'}"
+
+
+def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
+    """Clean (dots) and adversarial (crosses) images in the plane, coloured by true class, per model."""
+    figure, row = plt.subplots(1, len(points), figsize=(7.2, 3.7))
+    for axes, (model, table) in zip(row, points.items(), strict=True):
+        for kind, marker, size, alpha in (("clean", "o", 9, 0.55), ("adv", "x", 11, 0.9)):
+            part = table[table.kind == kind]
+            axes.scatter(part.x, part.y, c=[CLASSES[label % 10] for label in part.label], marker=marker, s=size,
+                         alpha=alpha, linewidths=0.8 if kind == "adv" else 0)
+        axes.set(xticks=[], yticks=[], title=model)
+        axes.grid(visible=False)
+    handles = [plt.Line2D([], [], marker="o", linestyle="", color=CLASSES[c], markersize=4, label=str(c))
+               for c in range(min(table.label.max() + 1, 10))]
+    handles += [plt.Line2D([], [], marker=m, linestyle="", color="black", markersize=4, label=text)
+                for m, text in (("o", "clean"), ("x", "adversarial"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=12, handletextpad=0, columnspacing=0.9, fontsize=8)
+    return figure

@@ -1,0 +1,65 @@
+"""Networks. Each maps images [n, c, h, w] in [0, 1] to (logits [n, classes], embedding [n, d]).
+
+Normalisation is the first layer, so every attack and every test works on pixels. The embedding h is
+the last hidden layer after its ReLU, the layer the triplet loss acts on.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tla.params import Model, UserError
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel."""
+
+    def __init__(self, mean: list[float], std: list[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A body that ends in the embedding, and a linear layer on top."""
+
+    def __init__(self, normalize: nn.Module, body: nn.Module, embedding: int, classes: int):
+        super().__init__()
+        self.normalize, self.body, self.head = normalize, body, nn.Linear(embedding, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.body(self.normalize(x))
+        return self.head(embedding), embedding
+
+
+def mlp(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """Fully connected layers of the given widths, ReLU after each."""
+    sizes = [math.prod(shape), *widths]
+    layers = [[nn.Linear(a, b), nn.ReLU()] for a, b in zip(sizes, widths, strict=False)]
+    return nn.Sequential(nn.Flatten(), *sum(layers, []))
+
+
+def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """4x4 convolutions of stride 2 and padding 1 of all but the last width, then a linear layer of that."""
+    channels = [shape[0], *widths[:-1]]
+    layers = [[nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()] for a, b in zip(channels, channels[1:], strict=False)]
+    side = [size >> len(layers) for size in shape[1:]]
+    flat = channels[-1] * math.prod(side)
+    return nn.Sequential(*sum(layers, []), nn.Flatten(), nn.Linear(flat, widths[-1]), nn.ReLU())
+
+
+BODIES = {"mlp": mlp, "convnet": convnet}
+
+
+def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
+    """A new network for images of `shape` (channels, height, width), initialised from `seed`."""
+    if len(model.mean) != shape[0] or len(model.std) != shape[0]:
+        raise UserError(f"model.mean and model.std need {shape[0]} values each, one per channel")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = BODIES[model.architecture](shape, model.widths)
+        return Classifier(Normalize(model.mean, model.std), body, model.widths[-1], classes)

@@ -1,0 +1,26 @@
+"""How models and attacks are called in tables and figures."""
+
+from tla.params import Params, parse_model
+
+MODELS = {"um": "UM", "at": "AT", "alp": "ALP", "kurakin": "Kurakin", "at-norm": "AT + norm", "tla-sa": "TLA-SA"}
+ATTACKS = {
+    "clean": "clean", "fgsm": "FGSM", "ifgsm": "iterative FGSM", "fgsm_least_likely": "FGSM, least likely",
+    "ifgsm_least_likely": "iterative FGSM, least likely", "pgd_restarts": "PGD, restarts", "cw": "C&W",
+    "cw_50": "C&W, confidence 50", "mim": "MIM", "mim_average": "MIM, averaged", "union": "union of all"}
+
+
+def model_label(name: str, params: Params) -> str:
+    """'tla-b1' -> 'TLA-RN', the current pool -> 'TLA', another pool -> 'TLA, pool 30'."""
+    model = parse_model(name, params)
+    if model.method != "tla":
+        return MODELS[name]
+    if model.batch == params.mining.batch:
+        return "TLA"
+    return "TLA-RN" if model.batch == 1 else f"TLA, pool {model.batch}"
+
+
+def attack_label(column: str) -> str:
+    """'pgd_400' -> 'PGD-400'; an attack without an entry is shown by its own name."""
+    if column.startswith("pgd_") and column[4:].isdigit():
+        return f"PGD-{column[4:]}"
+    return ATTACKS.get(column, column.replace("_", "-"))

@@ -1,0 +1,293 @@
+"""params.yaml as frozen, fully checked dataclasses.
+
+No value has a default here: params.yaml holds every number together with its source. An unknown,
+missing or wrong-typed key or a value out of range stops the run with one line (`UserError`).
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+
+class UserError(SystemExit):
+    """Something the user can mend: the script ends with this one line and exit status 1."""
+
+
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+Integer = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[Integer, Field(ge=1)]
+Natural = Annotated[Integer, Field(ge=0)]
+Weight = Annotated[Real, Field(ge=0)]
+Positive = Annotated[Real, Field(gt=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Data:
+    """How the images are split; `limit` caps the images of each part (null: all of them)."""
+
+    folds: Annotated[Integer, Field(ge=2)]
+    split_seed: Natural
+    validation: OpenFraction
+    limit: Count | None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Model:
+    """Network: `widths` are its hidden layers, the last being the embedding h; statistics per channel."""
+
+    architecture: Literal["mlp", "convnet"]
+    widths: Annotated[list[Count], Field(min_length=1)]
+    mean: Annotated[list[Real], Field(min_length=1)]
+    std: Annotated[list[Positive], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class TrainingAttack:
+    """Threat model and the PGD that training examples are made with (pixels in [0, 1])."""
+
+    eps: Fraction
+    step_size: Positive
+    steps: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Attack:
+    """One evaluation attack; `steps` lists the budgets at which one run is read."""
+
+    loss: Literal["cross_entropy", "margin", "margin_50"]
+    target: Literal["none", "least_likely"]
+    steps: Annotated[list[Count], Field(min_length=1)]
+    step_size: Positive
+    random_start: Flag
+    restarts: Count
+    momentum: Literal["none", "l1", "average"]
+    decay: Fraction
+
+
+Attacks = Annotated[dict[str, Attack], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Train:
+    """Optimisation, the same for every method; `selection` is the attack that picks the checkpoint."""
+
+    epochs: Count
+    batch: Count
+    optimizer: Literal["adam", "sgd"]
+    lr: Positive
+    momentum: Fraction
+    schedule: Literal["constant", "cosine", "triangular", "piecewise"]
+    milestones: list[Count]
+    weight_decay: Weight
+    label_smoothing: Fraction
+    eps_ramp_epochs: Natural
+    validate_every: Count
+    selection: Attacks
+
+
+@dataclass(frozen=True, config=CHECKED)
+class NoWeights:
+    """A method without hyper-parameters of its own."""
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Pairing:
+    """Adversarial logit pairing: squared distance between clean and adversarial logits or embeddings."""
+
+    weight: Weight
+    pair: Literal["logits", "embedding"]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Mixed:
+    """Kurakin's mixed batch: share of adversarial images and their weight against clean ones."""
+
+    adversarial_share: OpenFraction
+    adversarial_weight: Weight
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Norm:
+    """Adversarial training plus the embedding-norm term of TLA alone."""
+
+    lambda2: Weight
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Triplet:
+    """TLA. A null margin switches that triplet off; a null `mining_batch` means mining.batch."""
+
+    lambda1: Weight
+    lambda2: Weight
+    margin_twin: Positive | None
+    margin_class: Positive | None
+    mining_batch: Count | None
+
+
+Methods = TypedDict("Methods", {
+    "um": NoWeights, "at": NoWeights, "alp": Pairing, "kurakin": Mixed,
+    "at-norm": Norm, "tla": Triplet, "tla-sa": Triplet,
+})
+Methods.__pydantic_config__ = CHECKED
+METHODS = tuple(Methods.__annotations__)
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Mining:
+    """`batch` clean images form the pool the hardest negative is taken from; 1 = a random negative."""
+
+    batch: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Ablation:
+    """Pool sizes of the mini-batch ablation; dvc.yaml names each of the five."""
+
+    batches: Annotated[list[Count], Field(min_length=5, max_length=5)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Evaluate:
+    """White-box suite: every attack by name, run on at most `batch` images at a time."""
+
+    batch: Count
+    attacks: Attacks
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Detect:
+    """Misclassification detection at eps = factor x the training eps."""
+
+    eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    steps: Count
+    step_fraction: OpenFraction
+    neighbors: Count
+    components: Count
+    covariance: Literal["full", "tied", "diag", "spherical"]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Neighbors:
+    """Retrieval of clean training images by an adversarial query."""
+
+    k: Count
+    retrieved: Count
+    queries: Count
+    attack: Attack
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Represent:
+    """t-SNE picture and class distances of the embedding."""
+
+    images: Count
+    perplexity: Positive
+    iterations: Count
+    learning_rate: Positive
+    attack: Attack
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Tune:
+    """Hyper-parameter trials per method: dotted keys and the values they take; `attacks` score them."""
+
+    attacks: Attacks
+    trials: dict[str, Annotated[list[dict[str, Real | Integer | None]], Field(min_length=1)]]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Compare:
+    """Paired differences between models: bootstrap size and its seed."""
+
+    resamples: Count
+    seed: Natural
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Params:
+    """The whole of one params.yaml."""
+
+    root: str
+    config: str
+    dataset: Literal["digits"]
+    seeds: Annotated[list[Natural], Field(min_length=1)]
+    data: Data
+    model: Model
+    attack: TrainingAttack
+    train: Train
+    methods: Methods
+    mining: Mining
+    ablation: Ablation
+    evaluate: Evaluate
+    detect: Detect
+    neighbors: Neighbors
+    represent: Represent
+    tune: Tune
+    compare: Compare
+
+
+def load_params(path: str | Path) -> Params:
+    """Read and check a params.yaml. Raises UserError naming file, key, value and what was expected."""
+    return check_params(read_yaml(path), path)
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The plain content of a params.yaml. Raises UserError where there is none or it is not YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; name a params.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def check_params(plain: dict, path: str | Path) -> Params:
+    """The content of a params.yaml as Params. Raises UserError as `load_params` does."""
+    try:
+        return TypeAdapter(Params).validate_python(plain)
+    except ValidationError as error:
+        raise UserError(_one_line(path, error)) from None
+
+
+def _one_line(path: str | Path, error: ValidationError) -> str:
+    first, *others = error.errors()
+    key = ".".join(map(str, first["loc"])) or "top level"
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r:.60}{more}"
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """A trained model: a method and, for TLA, the size of the pool its negatives come from."""
+
+    method: str
+    batch: int | None
+
+    def __str__(self) -> str:
+        return f"{self.method}-b{self.batch}" if self.method == "tla" else self.method
+
+
+def parse_model(name: str, params: Params) -> ModelId:
+    """'tla-b300' -> TLA with a pool of 300, 'alp' -> ALP. Raises UserError for an unknown name."""
+    if match := re.fullmatch(r"tla-b([1-9]\d*)", name):
+        return ModelId("tla", int(match[1]))
+    if name in METHODS and name != "tla":
+        return ModelId(name, params.methods["tla-sa"].mining_batch if name == "tla-sa" else None)
+    choices = ", ".join(m if m != "tla" else "tla-b<pool>" for m in METHODS)
+    raise UserError(f"unknown model {name!r}; choose one of: {choices}")
+
+
+def model_names(params: Params) -> list[str]:
+    """Every model of the study, the current TLA (pool mining.batch) last."""
+    pools = [b for b in sorted(set(params.ablation.batches)) if b != params.mining.batch]
+    swept = [f"tla-b{b}" for b in pools]
+    return [m for m in METHODS if m != "tla"] + swept + [f"tla-b{params.mining.batch}"]

@@ -1,0 +1,62 @@
+"""From rows, one per test image, to accuracies. Imports no torch.
+
+Two conventions, named in every column and metric: `worst` = correct at every step up to the budget, in
+every restart (monotone, the headline); `last` = correct after the last step (the paper's).
+"""
+
+import numpy as np
+import pandas as pd
+
+from tla.params import Attack
+from tla.statistics import wilson
+
+
+def key(name: str) -> str:
+    """An attack's name as it stands in columns and metrics: 'pgd-400' -> 'pgd_400'."""
+    return name.replace("-", "_")
+
+
+def readouts(attacks: dict[str, Attack]) -> dict[str, tuple[str, int]]:
+    """Name of each budget that is read off: 'pgd-400' -> ('pgd', 2) where pgd lists several budgets."""
+    return {
+        f"{name}-{steps}" if len(attack.steps) > 1 else name: (name, i)
+        for name, attack in attacks.items() for i, steps in enumerate(attack.steps)}
+
+
+def correct_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """What counts as correct per row: clean, every readout under both conventions, and their union.
+
+    union_worst: correct on the clean image and at every step of every attack.
+    """
+    outcomes = [c for c in rows if c.endswith(("_worst", "_last"))]
+    correct = rows[outcomes].astype(bool)
+    correct.insert(0, "clean", rows.clean_pred == rows.label)
+    worst = [c for c in outcomes if c.endswith("_worst")]
+    correct["union_worst"] = correct[["clean", *worst]].all(axis=1)
+    return correct
+
+
+def accuracy_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per readout and convention: accuracy, Wilson 95 % interval over images, spread over seeds.
+
+    `std` is the standard deviation over training seeds; `images` counts different test images.
+    """
+    correct, images = correct_columns(rows), rows.idx.nunique()
+    lines = []
+    for column in correct:
+        per_seed = correct[column].groupby(rows.seed).mean()
+        accuracy = correct[column].groupby(rows.idx).mean().mean()
+        low, high = wilson(accuracy, images)
+        attack, _, convention = column.rpartition("_") if column != "clean" else ("clean", "", "none")
+        lines.append({"attack": attack, "convention": convention, "accuracy": accuracy, "low": low,
+                      "high": high, "std": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
+                      "images": images, "seeds": len(per_seed)})
+    return pd.DataFrame(lines)
+
+
+def accuracy_metrics(table: pd.DataFrame) -> dict[str, float | int]:
+    """The accuracies of one model as flat metrics; robust_accuracy is that under the union."""
+    named = {"clean_accuracy" if line.attack == "clean" else f"{line.attack}_accuracy_{line.convention}":
+             float(line.accuracy) for line in table.itertuples()}
+    return named | {"robust_accuracy": named["union_accuracy_worst"],
+                    "images": int(table.images[0]), "seeds": int(table.seeds[0])}

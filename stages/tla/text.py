@@ -1,0 +1,179 @@
+"""REPORT.md: tables and sentences, every number taken from the tables they are given. Imports no torch."""
+
+import pandas as pd
+
+from tla.names import attack_label, model_label
+from tla.params import Params
+
+BARS = {"cw_last": "C&W", "pgd_2000_last": "PGD-2000", "pgd_restarts_last": "PGD, restarts",
+        "mim_last": "MIM", "union_worst": "union of all"}
+SWEEP = {"pgd_2000_last": "PGD-2000", "cw_last": "C&W", "mim_last": "MIM", "union_worst": "union of all"}
+COLUMNS = {"clean": "clean", "fgsm_last": "FGSM", "pgd_20_last": "PGD-20", "pgd_2000_last": "PGD-2000",
+           "pgd_restarts_last": "PGD, restarts", "cw_last": "C&W", "mim_last": "MIM", "union_worst": "union"}
+TASKS = {"misclassified": "wrong vs right, both adversarial", "adversarial": "fooling adversarial vs clean"}
+SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
+          "mixture": "Gaussian-mixture likelihood"}
+
+
+def report_text(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame, metrics: dict) -> str:
+    """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage."""
+    sections = [_head(params, accuracy), _accuracy(params, accuracy), _differences(params, differences),
+                _resolution(params, differences), _sweep(params, accuracy), _detection(params, metrics),
+                _retrieval(params, metrics), _files(params)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(params: Params, accuracy: pd.DataFrame) -> str:
+    return f"""# {params.dataset}: what this study measured
+
+{accuracy.images.iloc[0]:,} test images, {accuracy.seeds.iloc[0]} training seeds, L-infinity eps = {params.attack.eps} on \
+pixels in [0, 1]. All numbers on this page are computed from one row per test image and seed.
+
+*last*: correct after the last step of every restart (the paper's convention). *worst*: correct at every step up to
+the budget. *union*: correct on the clean image and at every step of every attack; the headline."""
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _accuracy(params: Params, accuracy: pd.DataFrame) -> str:
+    lines = accuracy.set_index(["model", "outcome"])
+    table = pd.DataFrame({label: [_percent(lines.loc[(model, outcome)].accuracy) for model in accuracy.model.unique()]
+                          for outcome, label in COLUMNS.items()}, index=accuracy.model.unique())
+    union = lines.xs("union_worst", level="outcome")
+    table["95 % interval"] = [f"{_percent(low)}–{_percent(high)}" for low, high in zip(union.low, union.high, strict=True)]
+    table["seeds ±"] = [_percent(std) for std in union["std"]]
+    return f"""## Accuracy under white-box attacks, %
+
+The interval (Wilson, over test images) and the standard deviation over seeds belong to the union. Attacks by the
+convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`.
+
+{table.to_markdown(disable_numparse=True, stralign="right")}
+
+![Accuracy under attack, one bar per method](figures/accuracy.png)"""
+
+
+def _differences(params: Params, differences: pd.DataFrame) -> str:
+    lines = []
+    for d in differences[differences.outcome.isin(["clean", "pgd_2000_last", "union_worst"])].itertuples():
+        lines.append({"pair": f"{model_label(d.model, params)} − {model_label(d.baseline, params)}",
+                      "under": attack_label(d.outcome.rpartition("_")[0] or d.outcome),
+                      "difference, points": f"{100 * d.difference:+.1f}",
+                      "95 % interval": f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]",
+                      "seeds won": f"{d.seeds_won} of {d.seeds}", "resolved": _verdict(d)})
+    table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+    return f"""## Paired differences
+
+Bootstrap over seeds and test images jointly ({params.compare.resamples:,} resamples). *yes* where the interval
+excludes zero; the intervals are not corrected for the number of comparisons.
+
+{table}"""
+
+
+def _verdict(difference) -> str:
+    if difference.low > 0:
+        return "yes, higher"
+    return "yes, lower" if difference.high < 0 else "no"
+
+
+def _resolution(params: Params, differences: pd.DataFrame) -> str:
+    union = differences[differences.outcome == "union_worst"].set_index(["model", "baseline"])
+    tla = f"tla-b{params.mining.batch}"
+    family = [(a, b) for a, b in union.index if "um" not in (a, b)]
+    open_, clear = ([pair for pair in family if (_verdict(union.loc[pair]) == "no") == undecided]
+                    for undecided in (True, False))
+    half = max(100 * (union.loc[pair].high - union.loc[pair].low) / 2 for pair in family)
+
+    def names(pairs):
+        return "; ".join(f"{model_label(a, params)} against {model_label(b, params)} "
+                         f"({100 * union.loc[(a, b)].difference:+.1f})" for a, b in pairs) or "none"
+
+    gain = union.loc[("at", "um")]
+    return f"""## What {params.dataset} can and cannot resolve
+
+- **Adversarial training against no defence: {'resolved' if gain.low > 0 else 'not resolved'}.** AT is ahead of UM by
+  {100 * gain.difference:.1f} points under the union of attacks (95 % interval {100 * gain.low:.1f} to {100 * gain.high:.1f}).
+- **Differences within the adversarially trained family** have intervals up to ±{half:.1f} points wide. Resolved under
+  the union: {names(clear)}. Not resolved: {names(open_)}.
+- The paper claims gains of about 1 to 5 points for TLA over AT and ALP on MNIST and CIFAR-10. TLA against AT here is
+  {100 * union.loc[(tla, 'at')].difference:+.1f} points [{100 * union.loc[(tla, 'at')].low:+.1f}, \
+{100 * union.loc[(tla, 'at')].high:+.1f}], against ALP {100 * union.loc[(tla, 'alp')].difference:+.1f} \
+[{100 * union.loc[(tla, 'alp')].low:+.1f}, {100 * union.loc[(tla, 'alp')].high:+.1f}].
+  8x8 digits are another data set: this neither confirms nor contradicts a claim made on those."""
+
+
+def _sweep(params: Params, accuracy: pd.DataFrame) -> str:
+    swept = accuracy[accuracy.name.str.startswith("tla-b")]
+    union = swept[swept.outcome == "union_worst"].assign(batch=lambda t: t.name.str.removeprefix("tla-b").astype(int))
+    ranked = union.sort_values("accuracy")
+    best, worst = ranked.iloc[-1], ranked.iloc[0]
+    overlap = best.low <= worst.high
+    return f"""## Size of the negative pool
+
+Highest at {best.batch} ({_percent(best.accuracy)} %), lowest at {worst.batch} ({_percent(worst.accuracy)} %) under the union; \
+their 95 % intervals {'overlap, so an optimum is not resolved' if overlap else 'do not overlap'}.
+
+![Accuracy against the size of the negative pool](figures/pool-sweep.png)"""
+
+
+def _detection(params: Params, metrics: dict) -> str:
+    models, lines = [k.removeprefix("detect-") for k in metrics if k.startswith("detect-")], []
+    for task, task_label in TASKS.items():
+        for score, score_label in SCORES.items():
+            for factor in params.detect.eps_factors:
+                auc = {model_label(m, params): metrics[f"detect-{m}"].get(f"{task}_{score}_auc_eps_{factor:g}") for m in models}
+                lines.append({"question": task_label, "score": score_label, "eps": f"{factor:g} x training"} |
+                             {k: "undefined" if v is None else f"{v:.3f}" for k, v in auc.items()})
+    return f"""## Misclassification detection, AUC
+
+Mean over seeds of the AUC. 0.5 is chance; below 0.5 the score is misled. Undefined where a model gets every image
+wrong or every image right.
+
+{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}
+
+![ROC curves per question and score](figures/roc.png)"""
+
+
+def _retrieval(params: Params, metrics: dict) -> str:
+    k, rows = params.neighbors.k, []
+    for name, values in metrics.items():
+        if name.startswith("neighbors-"):
+            rows.append({"model": model_label(name.removeprefix("neighbors-"), params)} | {
+                label: f"{values[key]:.3f}" for key, label in (
+                    ("clean_knn_accuracy", f"{k}-NN accuracy, clean"), ("adv_knn_accuracy", f"{k}-NN accuracy, adversarial"),
+                    (f"adv_precision_at_{k}", f"precision@{k}, adversarial"))})
+    distances = [{"model": model_label(name.removeprefix("represent-"), params)} | {
+        label: f"{values[key]:.3f}" for key, label in (
+            ("clean_same_class_distance", "clean, own class"), ("clean_other_class_distance", "clean, other classes"),
+            ("adv_same_class_distance", "adversarial, own class"), ("adv_other_class_distance", "adversarial, other classes"))}
+        for name, values in metrics.items() if name.startswith("represent-")]
+    return f"""## Neighbours and distances in the embedding
+
+Retrieval of clean training images by cosine similarity. The figure shows the first test image of each class.
+
+{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}
+
+![Adversarial queries and the training images they retrieve](figures/neighbors.png)
+
+Mean cosine distance of test images to clean test images (first seed):
+
+{pd.DataFrame(distances).to_markdown(index=False, disable_numparse=True)}
+
+![t-SNE of clean and adversarial embeddings](figures/tsne.png)"""
+
+
+def _files(params: Params) -> str:
+    return f"""## Where the numbers come from
+
+| file | content | made by |
+|---|---|---|
+| `metrics/<model>.json` | accuracy under every attack, both conventions | `dvc repro evaluate` |
+| `accuracy/<model>.csv` | the same with intervals and spread | `dvc repro evaluate` |
+| `training/<model>.csv` | loss, triplet shares and distances, validation accuracy per epoch | `dvc repro train train-tla` |
+| `tables/differences.csv` | every paired difference | `dvc repro compare` |
+| `metrics/detect-<model>.json`, `plots/roc-<model>.csv` | AUC and ROC | `dvc repro detect` |
+| `metrics/neighbors-<model>.json`, `metrics/represent-<model>.json` | retrieval, class distances | `dvc repro neighbors represent` |
+| `tuning.csv` | hyper-parameter trials on validation images | `make tune` |
+| `splits.csv` | part of every image for every seed | `dvc repro prepare` |
+| `data/{params.dataset}/rows/*.csv.gz` | one row per test image and seed (cached by DVC) | `dvc repro evaluate detect neighbors` |"""

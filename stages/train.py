@@ -1,0 +1,24 @@
+"""Train every seed of one model and keep, for each, the checkpoint chosen on validation images."""
+
+import pandas as pd
+
+from tla.checkpoints import save_model
+from tla.files import write_table
+from tla.runtime import ModelStage
+from tla.training import train_model
+
+
+def main(argv: list[str] | None = None) -> None:
+    stage = ModelStage(__doc__, argv)
+
+    def train_seed(position: int, seed: int) -> pd.DataFrame:
+        network, log = train_model(stage.params, stage.model, seed, position, stage.data)
+        save_model(stage.path(seed), network, stage.params, stage.model, seed, stage.data)
+        return pd.DataFrame(log)
+
+    logs = stage.for_each_seed(train_seed)
+    write_table(stage.reports / "training" / f"{stage.model}.csv", pd.concat(logs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Small, real objects shared by the tests: parameters, digits, trained networks and a hand-written data set."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from tla.data import Dataset, digits, fold_parts
+from tla.models import build
+from tla.params import Attack, Data, Model, load_params
+
+# One thread: the tests share their machine, and their tensors are too small to gain from a second one.
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture(scope="session")
+def raw_params():
+    """params.yaml as plain dictionaries."""
+    return yaml.safe_load(PARAMS.read_text())
+
+
+@pytest.fixture(scope="session")
+def params():
+    return load_params(PARAMS)
+
+
+@pytest.fixture
+def write_params(raw_params, tmp_path):
+    """Writes params.yaml with other values under dotted keys; the value `...` removes the key."""
+    def write(changes):
+        tree = copy.deepcopy(raw_params)
+        for key, value in changes.items():
+            *parents, leaf = key.split(".")
+            section = tree
+            for parent in parents:
+                section = section[parent]
+            if value is ...:
+                del section[leaf]
+            else:
+                section[leaf] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+    return write
+
+
+@pytest.fixture
+def make_params(write_params):
+    """The parameters of params.yaml with other values under dotted keys."""
+    return lambda changes: load_params(write_params(changes))
+
+
+@pytest.fixture
+def plain_attack():
+    """Builds an attack of ten cross-entropy sign steps, with the named fields changed."""
+    base = Attack(loss="cross_entropy", target="none", steps=[10], step_size=0.02, random_start=False,
+                  restarts=1, momentum="none", decay=0.0)
+    return lambda **changes: dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Sixty-four digits in float64, with their classes."""
+    x, y = digits()
+    return torch.from_numpy(x[:64]).double(), torch.from_numpy(y[:64])
+
+
+def trained(architecture, widths):
+    """A network fitted to 500 digits in float64, in evaluation mode and with its weights frozen."""
+    x, y = (torch.from_numpy(a[:500]) for a in digits())
+    network = build(Model(architecture, widths, [0.3], [0.4]), (1, 8, 8), 10, seed=0).double()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(network(x.double())[0], y).backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """A trained multilayer perceptron and a trained convolutional network, by architecture."""
+    return {"mlp": trained("mlp", [24, 16]), "convnet": trained("convnet", [4, 8, 16])}
+
+
+@pytest.fixture(scope="session")
+def network(networks):
+    return networks["mlp"]
+
+
+@pytest.fixture(scope="session")
+def logits_fn(network):
+    """The trained perceptron as attacks see it."""
+    return lambda x: network(x)[0]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """200 digits, split into five folds."""
+    x, y = (a[:200] for a in digits())
+    parts = fold_parts(y, [0, 1, 2, 3, 4], Data(folds=5, split_seed=0, validation=0.2, limit=None))
+    save_file({"x": torch.from_numpy(x), "y": torch.from_numpy(y), "idx": torch.arange(len(y)),
+               "part": torch.from_numpy(np.ascontiguousarray(parts))}, tmp_path / "images.safetensors")
+    return Dataset(tmp_path, torch.device("cpu"))
