@@ -22,6 +22,7 @@ $(VENV)/.ready: requirements.txt
 
 repro: $(VENV)/.ready
 	dvc repro
+	@python stages/readme.py
 	@echo "Done. Open reports/digits/REPORT.md"
 
 lint: $(VENV)/.ready

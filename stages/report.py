@@ -10,7 +10,7 @@ from tla.files import read_metrics, write_metrics, write_table, write_text
 from tla.names import model_label
 from tla.params import Params, load_params, model_names
 from tla.pictures import read_tiles
-from tla.text import BARS, SCORES, SWEEP, TASKS, report_text
+from tla.text import SCORES, TASKS, bars, report_text, sweep
 
 POSTER = ("at", "alp", "tla-b1", "tla-sa")      # the bars of the poster, beside TLA itself
 
@@ -26,9 +26,9 @@ def read_accuracy(folder: Path, params: Params) -> pd.DataFrame:
 def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     """The poster's five figures."""
     tla, out = f"tla-b{params.mining.batch}", folder / "figures"
-    bars = [accuracy[accuracy.name == name] for name in dict.fromkeys((*POSTER, tla))]
+    shown = [accuracy[accuracy.name == name] for name in dict.fromkeys((*POSTER, tla))]
     title = f"{params.dataset}, eps {params.attack.eps}"
-    figures.save(figures.accuracy_bars(pd.concat(bars), BARS, title), out, "accuracy")
+    figures.save(figures.accuracy_bars(pd.concat(shown), bars(params), title), out, "accuracy")
 
     factor = params.detect.eps_factors[len(params.detect.eps_factors) // 2]
     curves, auc = [], {}
@@ -41,7 +41,7 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
 
     swept = accuracy[accuracy.name.str.startswith("tla-b")]
     swept = swept.assign(batch=swept.name.str.removeprefix("tla-b").astype(int))
-    figures.save(figures.pool_sweep(swept, SWEEP, params.mining.batch), out, "pool-sweep")
+    figures.save(figures.pool_sweep(swept, sweep(params), params.mining.batch), out, "pool-sweep")
 
     shown = {model_label(name, params): folder / "plots" / f"neighbors-{name}" for name in ("at", tla)}
     captions = {label: pd.read_csv(path.with_suffix(".csv")) for label, path in shown.items()}

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tla.attacks import (
     LOSSES,
+    attack_linf,
     input_gradient,
     least_likely,
     margin,
@@ -69,11 +70,11 @@ def linear_problem():
 def test_linear_model_survives_exactly_where_margin_exceeds_eps_times_l1_norm(
         plain_attack, loss, steps, share, random, convention):
     logits_fn, x, y, norm = linear_problem()
-    eps = 0.1
+    eps = 0.03
     slack = -margin(logits_fn(x), y) - eps * norm
     assert slack.abs().min() > 1e-9, "a point on the boundary would be decided by rounding"
     survives = slack > 0
-    assert 0.05 < survives.double().mean() < 0.6
+    assert 0.1 < survives.double().mean() < 0.9
     attack = plain_attack(loss=loss, steps=[steps], step_size=share * eps, random_start=random)
     result = run_attack(logits_fn, x, y, attack, eps=eps, convention=convention, generator=seeded())
     assert torch.equal(result.worst[0], survives)
@@ -208,7 +209,7 @@ def test_draws_nothing_from_the_global_generator(name, logits_fn, images):
 
 
 @pytest.mark.parametrize("convention", ["last", "worst"])
-@pytest.mark.parametrize("name", NAMES[1:])
+@pytest.mark.parametrize("name", ["fgsm", "ifgsm-least-likely", "pgd-restarts", "cw", "mim", "mim-average"])
 def test_no_images_give_an_empty_result(name, convention, logits_fn, images):
     """Where one attack of a chain breaks every image, the next one has none left."""
     attack = known_attack(name)
@@ -278,10 +279,11 @@ def test_the_images_returned_show_who_is_broken(convention, steps, logits_fn, im
         assert torch.equal(correct, (result.worst if convention == "worst" else result.last)[-1])
 
 
-@pytest.mark.parametrize("steps", [[20, 10], [5, 5]])
-def test_budgets_that_do_not_increase_are_refused(steps, logits_fn, images, plain_attack):
+@pytest.mark.parametrize("steps", [[20, 10], [5, 5]], ids=str)
+def test_budgets_that_do_not_increase_are_refused(steps, logits_fn, images):
     with pytest.raises(ValueError, match="steps must increase"):
-        run_attack(logits_fn, *images, plain_attack(steps=steps), eps=0.1, convention="last", generator=seeded())
+        attack_linf(logits_fn, *images, eps=0.1, step_size=0.02, steps=steps, loss=margin, targets=None,
+                    random_init=False, restarts=1, momentum="none", decay=0.0, convention="last", generator=seeded())
 
 
 # A chain of attacks

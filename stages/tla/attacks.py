@@ -113,6 +113,8 @@ def attack_linf(
     last, x_adv = worst.clone(), x.clone()
     unbroken = torch.arange(len(x), device=x.device)
     for _ in range(restarts):
+        if not len(unbroken):
+            break
         part = x[unbroken]
         run = _Run(
             part, random_start(part, eps, generator) if random_init else part, y[unbroken],
@@ -123,8 +125,6 @@ def attack_linf(
         last[:, unbroken] &= run.last(steps)
         survived = (worst if convention == "worst" else last)[:, unbroken].any(0)
         unbroken = unbroken[survived]
-        if not len(unbroken):
-            break
     return AttackResult(x_adv, worst, None if convention == "worst" else last)
 
 

@@ -41,7 +41,7 @@ def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], title: str) 
     width = 0.82 / len(models)
     lines = accuracy.assign(outcome=accuracy.attack + "_" + accuracy.convention).set_index(["model", "outcome"])
     for i, model in enumerate(models):
-        part = lines.loc[model].loc[list(outcomes)] * 1
+        part = lines.loc[model].loc[list(outcomes)]
         x = np.arange(len(outcomes)) + (i - (len(models) - 1) / 2) * width
         errors = [part.accuracy - part.low, part.high - part.accuracy]
         colour, _, hatch = STYLE[model]
@@ -50,7 +50,7 @@ def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], title: str) 
     shown = lines.loc[models].query("outcome in @outcomes")
     axes.set_ylim(max(shown.low.min() - 0.05, 0), min(shown.high.max() + 0.03, 1))
     axes.set_xticks(range(len(outcomes)), outcomes.values())
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel("accuracy (axis does not start at 0)")
     axes.set_title(title, loc="left")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside lower center", ncols=len(models))
@@ -70,7 +70,8 @@ def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: d
                 colour, marker, _ = STYLE[model]
                 axes.plot(line.fpr, line.tpr, color=colour, marker=marker, markevery=8, markersize=3.5, linewidth=1.2,
                           label=f"{model} {auc[model, task, score]:.3f}")
-            axes.legend(loc="lower right", fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7)
+            place = "lower right" if line.tpr.mean() > 0.6 else "upper left"
+            axes.legend(loc=place, fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7)
             axes.set_title(f"{task_label}\n{score_label}", fontsize=8, loc="left")
     figure.supxlabel("false-positive rate", fontsize=9)
     figure.supylabel("true-positive rate", fontsize=9)
@@ -98,29 +99,22 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], current: int) -
 def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame]) -> Figure:
     """Per model, rows of one adversarial query and the clean training images it retrieves.
 
-    tiles[model]: pixels [queries, 1 + retrieved, h, w(, 3)]; green ticks mark images of the query's class.
+    tiles[model]: pixels [queries, 1 + retrieved, h, w(, 3)]. Ticks mark retrieved images of the query's class.
     """
     queries, columns = next(iter(tiles.values())).shape[:2]
-    figure, grid = plt.subplots(queries, len(tiles) * (columns + 1) - 1, figsize=(6.4, 0.86 * queries + 0.5),
-                                width_ratios=([1] * columns + [0.35]) * (len(tiles) - 1) + [1] * columns)
-    for axes in grid.flat:
-        axes.axis("off")
-    for m, (model, pixels) in enumerate(tiles.items()):
+    figure, row = plt.subplots(1, len(tiles), figsize=(3.5 * len(tiles), 0.86 * queries + 0.3))
+    for axes, (model, pixels) in zip(row, tiles.items(), strict=True):
         for q, line in enumerate(captions[model].itertuples(index=False)):
             for c in range(columns):
-                axes = grid[q, m * (columns + 1) + c]
-                axes.imshow(pixels[q, c], cmap="gray_r", vmin=0, vmax=255)
-                axes.set_title(_caption(line, c), fontsize=7, pad=1.5,
-                               color="black" if c == 0 or line[1 + c] == line.query else "#D55E00")
-        grid[0, m * (columns + 1)].annotate(
-            f"{model}: adversarial query, then what it retrieves", (0, 1.36), xycoords="axes fraction", fontsize=8.5)
+                left, top = 1.12 * c + 0.25 * (c > 0), 1.34 * q
+                axes.imshow(pixels[q, c], cmap="gray_r", vmin=0, vmax=255, extent=(left, left + 1, top + 1, top))
+                right = c == 0 or line[1 + c] == line.query
+                text = f"{line.query} read as {line.predicted}" if c == 0 else f"{line[1 + c]} {'✓' if right else '✗'}"
+                axes.text(left + 0.5, top - 0.06, text, ha="center", fontsize=8, color="black" if right else "#B03A00")
+        axes.set(xlim=(-0.05, 1.12 * columns + 0.2), ylim=(1.34 * queries - 0.3, -0.3), aspect="equal")
+        axes.set_title(f"{model}: adversarial query and what it retrieves", fontsize=8.5, loc="left")
+        axes.axis("off")
     return figure
-
-
-def _caption(line, column: int) -> str:
-    if column == 0:
-        return f"{line.query} read as {line.predicted}"
-    return f"{line[1 + column]} {'✓' if line[1 + column] == line.query else '✗'}"
 
 
 def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:

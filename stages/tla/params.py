@@ -287,7 +287,7 @@ def parse_model(name: str, params: Params) -> ModelId:
 
 
 def model_names(params: Params) -> list[str]:
-    """Every model of the study, the current TLA (pool mining.batch) last."""
+    """Every model of the study: what does not mine, the other pools by size, the current TLA last."""
     pools = [b for b in sorted(set(params.ablation.batches)) if b != params.mining.batch]
     swept = [f"tla-b{b}" for b in pools]
     return [m for m in METHODS if m != "tla"] + swept + [f"tla-b{params.mining.batch}"]

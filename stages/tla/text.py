@@ -5,14 +5,31 @@ import pandas as pd
 from tla.names import attack_label, model_label
 from tla.params import Params
 
-BARS = {"cw_last": "C&W", "pgd_2000_last": "PGD-2000", "pgd_restarts_last": "PGD, restarts",
-        "mim_last": "MIM", "union_worst": "union of all"}
-SWEEP = {"pgd_2000_last": "PGD-2000", "cw_last": "C&W", "mim_last": "MIM", "union_worst": "union of all"}
-COLUMNS = {"clean": "clean", "fgsm_last": "FGSM", "pgd_20_last": "PGD-20", "pgd_2000_last": "PGD-2000",
-           "pgd_restarts_last": "PGD, restarts", "cw_last": "C&W", "mim_last": "MIM", "union_worst": "union"}
 TASKS = {"misclassified": "wrong vs right, both adversarial", "adversarial": "fooling adversarial vs clean"}
 SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
           "mixture": "Gaussian-mixture likelihood"}
+
+
+def outcomes(params: Params) -> dict[str, str]:
+    """Columns of the results table and how they are headed; the long PGD run counts at its largest budget."""
+    first, longest = params.evaluate.attacks["pgd"].steps[0], params.evaluate.attacks["pgd"].steps[-1]
+    return {"clean": "clean", "fgsm_last": "FGSM", f"pgd_{first}_last": f"PGD-{first}",
+            f"pgd_{longest}_last": f"PGD-{longest}", "pgd_restarts_last": "PGD, restarts", "cw_last": "C&W",
+            "mim_last": "MIM", "union_worst": "union"}
+
+
+def bars(params: Params) -> dict[str, str]:
+    """The poster's attacks, the other reading of its long run, and the union."""
+    return {k: v for k, v in outcomes(params).items() if k not in ("clean", "fgsm_last", _first(params))}
+
+
+def sweep(params: Params) -> dict[str, str]:
+    """Attacks of the pool-size figure."""
+    return {k: v for k, v in bars(params).items() if k != "pgd_restarts_last"}
+
+
+def _first(params: Params) -> str:
+    return list(outcomes(params))[2]
 
 
 def report_text(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame, metrics: dict) -> str:
@@ -37,26 +54,37 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def results_table(params: Params, accuracy: pd.DataFrame, commands: bool) -> str:
+    """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line.
+
+    accuracy: columns name, outcome, accuracy, low, high, std.
+    """
+    lines = []
+    for name, part in accuracy.groupby("name", sort=False):
+        part = part.set_index("outcome")
+        line = {"method": model_label(name, params)}
+        line |= {label: _percent(part.accuracy[outcome]) for outcome, label in outcomes(params).items()}
+        union = part.loc["union_worst"]
+        line["95 % interval"] = f"{_percent(union.low)}–{_percent(union.high)}"
+        line["seeds"] = f"± {_percent(union['std'])}"
+        lines.append(line | ({"command": f"`dvc repro evaluate@{name}`"} if commands else {}))
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
 def _accuracy(params: Params, accuracy: pd.DataFrame) -> str:
-    lines = accuracy.set_index(["model", "outcome"])
-    table = pd.DataFrame({label: [_percent(lines.loc[(model, outcome)].accuracy) for model in accuracy.model.unique()]
-                          for outcome, label in COLUMNS.items()}, index=accuracy.model.unique())
-    union = lines.xs("union_worst", level="outcome")
-    table["95 % interval"] = [f"{_percent(low)}–{_percent(high)}" for low, high in zip(union.low, union.high, strict=True)]
-    table["seeds ±"] = [_percent(std) for std in union["std"]]
     return f"""## Accuracy under white-box attacks, %
 
 The interval (Wilson, over test images) and the standard deviation over seeds belong to the union. Attacks by the
 convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`.
 
-{table.to_markdown(disable_numparse=True, stralign="right")}
+{results_table(params, accuracy, commands=False)}
 
 ![Accuracy under attack, one bar per method](figures/accuracy.png)"""
 
 
 def _differences(params: Params, differences: pd.DataFrame) -> str:
     lines = []
-    for d in differences[differences.outcome.isin(["clean", "pgd_2000_last", "union_worst"])].itertuples():
+    for d in differences[differences.outcome.isin(["clean", list(bars(params))[0], "union_worst"])].itertuples():
         lines.append({"pair": f"{model_label(d.model, params)} − {model_label(d.baseline, params)}",
                       "under": attack_label(d.outcome.rpartition("_")[0] or d.outcome),
                       "difference, points": f"{100 * d.difference:+.1f}",

@@ -1,0 +1,165 @@
+"""Networks and their files: shapes, normalisation inside, seeds, and what loading refuses."""
+
+import copy
+
+import pytest
+import torch
+
+from tla.checkpoints import load_model, save_model
+from tla.models import build
+from tla.params import Model, UserError, parse_model
+
+
+def model_of(architecture, widths=(8, 6), mean=(0.3,), std=(0.4,)):
+    return Model(architecture=architecture, widths=list(widths), mean=list(mean), std=list(std))
+
+
+def random_images(n, shape, seed=0):
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def seeded_build(architecture, seed):
+    return build(model_of(architecture), (1, 8, 8), 10, seed)
+
+
+def same(a, b):
+    return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 14)], ids=str)
+@pytest.mark.parametrize(("architecture", "widths"), [
+    ("mlp", [7]), ("mlp", [20, 7]), ("convnet", [4, 7]), ("convnet", [4, 6, 8, 7])])
+def test_forward_gives_logits_and_a_non_negative_embedding(architecture, widths, shape):
+    statistics = [0.5] * shape[0]
+    network = build(model_of(architecture, widths, statistics, statistics), shape, 5, seed=0).double()
+    logits, embedding = network(random_images(3, shape))
+    assert logits.shape == (3, 5) and embedding.shape == (3, 7)
+    assert embedding.min() >= 0
+
+
+def test_logits_are_a_linear_map_of_the_embedding(network, images):
+    logits, embedding = network(images[0])
+    torch.testing.assert_close(logits, embedding @ network.head.weight.T + network.head.bias)
+
+
+@pytest.mark.parametrize(("architecture", "widths"), [("mlp", [20, 7]), ("convnet", [4, 7])])
+def test_normalisation_is_inside_the_network(architecture, widths):
+    """Pixels go in: the network with statistics m, s at x is the one without at (x - m) / s, channel by channel."""
+    mean, std = [0.2, 0.4, 0.6], [0.5, 2.0, 0.3]
+    with_statistics, without = (build(model_of(architecture, widths, m, s), (3, 8, 8), 5, seed=0).double()
+                                for m, s in ((mean, std), ([0.0] * 3, [1.0] * 3)))
+    x = random_images(4, (3, 8, 8))
+    m, s = (with_statistics.get_buffer(f"normalize.{name}") for name in ("mean", "std"))
+    assert m.flatten().tolist() == pytest.approx(mean) and s.flatten().tolist() == pytest.approx(std)
+    torch.testing.assert_close(with_statistics(x)[0], without((x - m) / s)[0])
+
+
+def test_changing_the_statistics_changes_the_output_in_closed_form(network, images):
+    changed = copy.deepcopy(network)
+    changed.normalize.mean += 0.1
+    torch.testing.assert_close(changed(images[0] + 0.1)[0], network(images[0])[0])
+    changed.normalize.std *= 2
+    torch.testing.assert_close(changed(2 * images[0] - network.normalize.mean + 0.1)[0], network(images[0])[0])
+
+
+def test_statistics_for_another_number_of_channels_are_refused():
+    with pytest.raises(UserError, match="model.mean and model.std need 3 values"):
+        build(model_of("mlp"), (3, 8, 8), 5, seed=0)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "convnet"])
+def test_initial_weights_depend_on_the_seed_alone(architecture):
+    torch.manual_seed(1)
+    first = seeded_build(architecture, 5)
+    torch.manual_seed(2)
+    assert same(seeded_build(architecture, 5), first)
+    assert not same(seeded_build(architecture, 6), first)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "convnet"])
+def test_building_does_not_disturb_the_global_generator(architecture):
+    before = torch.get_rng_state()
+    seeded_build(architecture, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Files
+
+@pytest.fixture
+def saved(make_params, dataset, tmp_path):
+    """A network in a file, with the parameters and the model it was saved under."""
+    params = make_params({"model.widths": [12, 6]})
+    network = build(params.model, dataset.shape, dataset.classes, seed=3)
+    path, model = tmp_path / "models" / "seed-3.safetensors", parse_model("tla-b30", params)
+    save_model(path, network, params, model, 3, dataset)
+    return path, network, params, model
+
+
+def refusal(path, params, model):
+    with pytest.raises(UserError) as refused:
+        load_model(path, params, model)
+    message = str(refused.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def test_a_model_survives_its_file_bit_for_bit(saved):
+    path, network, params, model = saved
+    loaded = load_model(path, params, model)
+    assert same(network, loaded)
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(loaded(x)[0], network.eval()(x)[0])
+
+
+def test_a_loaded_model_is_in_evaluation_mode(saved):
+    path, _, params, model = saved
+    assert not any(module.training for module in load_model(path, params, model).modules())
+
+
+def test_saving_twice_gives_the_same_bytes(saved, dataset, tmp_path):
+    path, network, params, model = saved
+    save_model(tmp_path / "again.safetensors", network, params, model, 3, dataset)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_saving_leaves_no_other_file(saved):
+    path, *_ = saved
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_architecture_is_refused(saved, make_params):
+    path, _, _, model = saved
+    message = refusal(path, make_params({"model.architecture": "convnet", "model.widths": [12, 6]}), model)
+    assert "mlp" in message and "convnet" in message
+
+
+@pytest.mark.parametrize(("key", "then", "now"), [
+    ("train.lr", 0.01, 0.02), ("attack.eps", 0.15, 0.3), ("data.split_seed", 0, 1), ("model.widths", [12, 6], [12, 7]),
+    ("train.selection.pgd.restarts", 2, 3), ("train.milestones", [], [4])])
+def test_a_changed_parameter_is_named_with_both_values(key, then, now, saved, make_params):
+    path, _, _, model = saved
+    message = refusal(path, make_params({"model.widths": [12, 6], key: now}), model)
+    assert f"{key} = {then}" in message and str(now) in message.split(str(then), 1)[1]
+
+
+def test_a_changed_weight_of_the_method_is_named(saved, make_params):
+    path, _, _, model = saved
+    message = refusal(path, make_params({"model.widths": [12, 6], "methods.tla.lambda1": 0.25}), model)
+    assert "lambda1 = 2.0" in message and "0.25" in message
+
+
+def test_a_parameter_of_another_method_does_not_matter(saved, make_params):
+    path, network, _, model = saved
+    params = make_params({"model.widths": [12, 6], "methods.alp.weight": 9.0, "evaluate.batch": 7, "mining.batch": 50})
+    assert same(load_model(path, params, model), network)
+
+
+@pytest.mark.parametrize("name", ["tla-b300", "at"])
+def test_a_file_of_another_model_is_refused(name, saved):
+    path, _, params, _ = saved
+    refusal(path, params, parse_model(name, params))
+
+
+def test_a_missing_file_is_refused(saved):
+    path, _, params, model = saved
+    refusal(path.with_name("seed-4.safetensors"), params, model)
