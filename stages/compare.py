@@ -30,11 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     for a, b in chosen:
         assert rows[a][["seed", "idx"]].equals(rows[b][["seed", "idx"]]), "rows of two models are not paired"
         for column in correct[a]:
-            outcomes = ([part[column].to_numpy() for _, part in correct[name].groupby(rows[name].seed)]
-                        for name in (a, b))
+            both = rows[a][["seed", "idx"]].assign(a=correct[a][column], b=correct[b][column]).dropna()
+            outcomes = ([part[name].to_numpy() for _, part in both.groupby("seed")] for name in ("a", "b"))
             result = paired_difference(*outcomes, params.compare.resamples, params.compare.seed)
             lines.append({"model": a, "baseline": b, "outcome": column, **result,
-                          "images": rows[a].idx.nunique(), "seeds": rows[a].seed.nunique()})
+                          "images": both.idx.nunique(), "seeds": both.seed.nunique()})
     write_table(Path("reports", params.dataset, "tables", "differences.csv"), pd.DataFrame(lines))
 
 

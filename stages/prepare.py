@@ -1,4 +1,4 @@
-"""Prepare a data set: images in [0, 1], labels, and which image is in which part for each seed."""
+"""Prepare a data set: images, labels, and which image is in which part for each seed."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from tla.data import PARTS, digits, fold_parts
+from tla.data import PARTS, SOURCES, split_parts
 from tla.files import write_table
 from tla.params import load_params
 
@@ -18,17 +18,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", help="params.yaml of the data set")
     params = load_params(parser.parse_args(argv).config)
 
-    x, y = digits()
-    part = fold_parts(y, params.seeds, params.data)
-    idx = np.arange(len(y))
+    raw = SOURCES[params.data.source]()
+    part = split_parts(raw, params.seeds, params.data)
+    idx = np.arange(len(raw.y))
 
     folder = Path("data", params.dataset, "prepared")
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"x": x, "y": y, "idx": idx, "part": part}
-    save_file({k: torch.from_numpy(v) for k, v in arrays.items()}, folder / "images.safetensors")
+    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y.astype(np.int64), "idx": idx, "part": part}
+    save_file({k: torch.as_tensor(v) for k, v in arrays.items()}, folder / "images.safetensors")
 
     named = {f"seed_{seed}": np.array(PARTS)[row] for seed, row in zip(params.seeds, part, strict=True)}
-    write_table(Path("reports", params.dataset, "splits.csv"), pd.DataFrame({"idx": idx, "label": y, **named}))
+    if params.data.folds is None:
+        # All seeds share one split, and beside the official sets only the validation images say something new.
+        named = {"part": named.popitem()[1]}
+    table = pd.DataFrame({"idx": idx, "label": raw.y, **named})
+    write_table(Path("reports", params.dataset, "splits.csv"),
+                table if params.data.folds else table[table.part == "validation"])
 
 
 if __name__ == "__main__":

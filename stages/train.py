@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from tla.checkpoints import save_model
+from tla.checkpoints import save_model, training_key
 from tla.files import write_table
+from tla.resume import Resume
 from tla.runtime import ModelStage
 from tla.training import train_model
 
@@ -12,7 +13,8 @@ def main(argv: list[str] | None = None) -> None:
     stage = ModelStage(__doc__, argv)
 
     def train_seed(position: int, seed: int) -> pd.DataFrame:
-        network, log = train_model(stage.params, stage.model, seed, position, stage.data)
+        resume = Resume(f"{stage.params.dataset}-{stage.model}-{seed}", training_key(stage.params, stage.model, seed))
+        network, log = train_model(stage.params, stage.model, seed, position, stage.data, resume)
         save_model(stage.path(seed), network, stage.params, stage.model, seed, stage.data)
         return pd.DataFrame(log)
 

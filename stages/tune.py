@@ -10,13 +10,14 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from tla.attacks import robust
 from tla.chance import stream
+from tla.checkpoints import training_key
 from tla.data import VALIDATION, Dataset
 from tla.files import write_table
 from tla.params import check_params, load_params, parse_model, read_yaml
+from tla.resume import Resume
 from tla.runtime import map_parallel, setup
 from tla.training import train_model
 
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     def score(method: str, number: int, changes: dict, position: int) -> dict:
         trial, seed = check_params(overridden(plain, changes), config), params.seeds[position]
         model = parse_model(f"tla-b{trial.mining.batch}" if method == "tla" else method, trial)
-        network, _ = train_model(trial, model, seed, position, data)
+        name = f"tune-{params.dataset}-{method}-{number}-{seed}"
+        resume = Resume(name, training_key(trial, model, seed))
+        network, _ = train_model(trial, model, seed, position, data, resume)
         held = data.split(position, VALIDATION)
         clean, survives = robust(lambda x: network(x)[0], held.x, held.y, params.tune.attacks,
                                  eps=params.attack.eps, generator=stream(seed, "evaluation", device))
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = arguments.method or list(params.tune.trials)
     jobs = [(method, number, changes) for method in chosen for number, changes in enumerate(params.tune.trials[method])]
     runs = list(product(jobs, range(len(params.seeds))))
-    lines = map_parallel(lambda run: score(*run[0], run[1]), tqdm(runs, "trials", disable=None), device)
+    lines = map_parallel(lambda run: score(*run[0], run[1]), runs, device, "trials")
 
     means = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(
         clean_accuracy=("clean_accuracy", "mean"), robust_accuracy=("robust_accuracy", "mean"),

@@ -11,9 +11,9 @@ import yaml
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from tla.data import Dataset, digits, fold_parts
+from tla.data import Dataset, digits, split_parts
 from tla.models import build
-from tla.params import Attack, Data, Model, load_params
+from tla.params import Model, load_params
 
 # One thread: the tests share their machine, and their tensors are too small to gain from a second one.
 torch.set_num_threads(1)
@@ -60,28 +60,33 @@ def make_params(write_params):
 
 
 @pytest.fixture
-def plain_attack():
+def plain_attack(params):
     """Builds an attack of ten cross-entropy sign steps, with the named fields changed."""
-    base = Attack(loss="cross_entropy", target="none", steps=[10], step_size=0.02, random_start=False,
-                  restarts=1, momentum="none", decay=0.0)
-    return lambda **changes: dataclasses.replace(base, **changes)
+    base = {"loss": "cross_entropy", "target": "none", "steps": [10], "step_size": 0.02, "random_start": False,
+            "restarts": 1, "momentum": "none", "decay": 0.0}
+    return lambda **changes: dataclasses.replace(params.evaluate.attacks["fgsm"], **base | changes)
+
+
+def some_digits(n):
+    """The first n digits in float64, with their classes."""
+    raw = digits()
+    return torch.from_numpy(raw.x[:n]).double() / raw.scale, torch.from_numpy(raw.y[:n])
 
 
 @pytest.fixture(scope="session")
 def images():
-    """Sixty-four digits in float64, with their classes."""
-    x, y = digits()
-    return torch.from_numpy(x[:64]).double(), torch.from_numpy(y[:64])
+    """Sixty-four digits and their classes."""
+    return some_digits(64)
 
 
 def trained(architecture, widths):
     """A network fitted to 500 digits in float64, in evaluation mode and with its weights frozen."""
-    x, y = (torch.from_numpy(a[:500]) for a in digits())
+    x, y = some_digits(500)
     network = build(Model(architecture, widths, [0.3], [0.4]), (1, 8, 8), 10, seed=0).double()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()
-        F.cross_entropy(network(x.double())[0], y).backward()
+        F.cross_entropy(network(x)[0], y).backward()
         optimizer.step()
     return network.eval().requires_grad_(False)
 
@@ -104,10 +109,11 @@ def logits_fn(network):
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    """200 digits, split into five folds."""
-    x, y = (a[:200] for a in digits())
-    parts = fold_parts(y, [0, 1, 2, 3, 4], Data(folds=5, split_seed=0, validation=0.2, limit=None))
-    save_file({"x": torch.from_numpy(x), "y": torch.from_numpy(y), "idx": torch.arange(len(y)),
-               "part": torch.from_numpy(np.ascontiguousarray(parts))}, tmp_path / "images.safetensors")
+def dataset(params, tmp_path):
+    """200 digits, split into the folds of params.yaml."""
+    raw = digits()
+    raw = dataclasses.replace(raw, x=raw.x[:200], y=raw.y[:200])
+    part = split_parts(raw, params.seeds, params.data)
+    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y, "idx": np.arange(200), "part": part}
+    save_file({k: torch.as_tensor(v) for k, v in arrays.items()}, tmp_path / "images.safetensors")
     return Dataset(tmp_path, torch.device("cpu"))

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from tla.attacks import pgd_linf, random_start
 from tla.chance import STREAMS, stream, stream_seed
-from tla.checkpoints import save_model
+from tla.checkpoints import save_model, training_key
 from tla.losses import cosine_distance
 from tla.methods import LOSSES, Batch, adversarial_images
 from tla.mining import Miner
 from tla.params import Mixed, Norm, NoWeights, Pairing, Triplet, parse_model
+from tla.resume import Resume
 from tla.training import Trainer, lr_factor, make_optimizer, train_model
 
 SMALL = {"model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "train.validate_every": 10,
@@ -26,6 +27,11 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def unchanged(x):
+    """No augmentation."""
+    return x
+
+
 @pytest.fixture
 def small(make_params):
     """Parameters of a training that takes a fraction of a second, with other values under dotted keys."""
@@ -34,6 +40,18 @@ def small(make_params):
 
 def trainer_of(name, params, data, seed=0):
     return Trainer(params, parse_model(name, params), seed, 0, data)
+
+
+@pytest.fixture
+def train(dataset, tmp_path, monkeypatch):
+    """Trains one seed of a named model; unfinished work is kept after every epoch, in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+    def train_named(name, params, seed=0):
+        model = parse_model(name, params)
+        resume = Resume("work", training_key(params, model, seed), seconds=0)
+        return train_model(params, model, seed, 0, dataset, resume)
+    return train_named
 
 
 def same_weights(a, b):
@@ -54,7 +72,7 @@ def batch(images):
     first = [int((images[1] == k).nonzero()[0]) for k in range(8)]
     x, y = images[0][first], images[1][first]
     x_adv = random_start(x, 0.2, seeded())
-    return Batch(x, x_adv, y, 0.0, Miner(x, y, len(x), seeded()))
+    return Batch(x, x_adv, y, 0.0, Miner(x, y, len(x), unchanged, seeded()))
 
 
 def cross_entropy_by_hand(logits, y, smoothing=0.0):
@@ -118,7 +136,7 @@ def triplets_by_hand(model, batch, margin, switched):
 @pytest.mark.parametrize("switched", [False, True], ids=["tla", "tla-sa"])
 @pytest.mark.parametrize(("twin", "same_class"), [(0.4, None), (None, 0.4), (0.2, 0.5)])
 def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(twin, same_class, switched, batch, model):
-    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=twin, margin_class=same_class, mining_batch=None)
+    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=twin, margin_class=same_class)
     loss, _ = LOSSES["tla-sa" if switched else "tla"](model, batch, weights)
     expected = LOSSES["at"](model, batch, NoWeights())[0].item()
     for margin in filter(None, (twin, same_class)):
@@ -128,16 +146,15 @@ def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(twin, same_class, sw
     assert loss.item() == pytest.approx(expected)
 
 
-def test_tla_with_both_margins_off_is_adversarial_training(batch, model):
-    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=None, margin_class=None, mining_batch=None)
-    loss, _ = LOSSES["tla"](model, batch, weights)
-    assert loss.item() == LOSSES["at"](model, batch, NoWeights())[0].item()
+def test_tla_without_any_triplet_is_refused():
+    with pytest.raises(ValueError, match="cannot both be null"):
+        Triplet(lambda1=1.5, lambda2=0.2, margin_twin=None, margin_class=None)
 
 
 def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
     modes = []
-    model.register_forward_pre_hook(lambda module, _: modes.append((torch.is_grad_enabled(), module.training)))
-    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1, mining_batch=None)
+    model.train().register_forward_pre_hook(lambda module, _: modes.append((torch.is_grad_enabled(), module.training)))
+    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
     LOSSES["tla"](model, batch, weights)
     assert set(modes) == {(False, False), (True, True)}
     assert model.training
@@ -145,8 +162,8 @@ def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
 
 def test_anchors_without_a_negative_have_no_triplet_loss(batch, model):
     y = torch.zeros_like(batch.y)
-    batch = dataclasses.replace(batch, y=y, miner=Miner(batch.x, y, len(y), seeded()))
-    weights = Triplet(lambda1=1.5, lambda2=0.0, margin_twin=0.4, margin_class=0.4, mining_batch=None)
+    batch = dataclasses.replace(batch, y=y, miner=Miner(batch.x, y, len(y), unchanged, seeded()))
+    weights = Triplet(lambda1=1.5, lambda2=0.0, margin_twin=0.4, margin_class=0.4)
     loss, logs = LOSSES["tla"](model, batch, weights)
     assert loss.item() == LOSSES["at"](model, batch, NoWeights())[0].item()
     assert logs["no_negative"] == 1 and logs["active_triplets"] == 0
@@ -158,7 +175,7 @@ def test_the_log_shows_a_collapsed_embedding(batch, model):
         for parameter in model.body.parameters():
             parameter.zero_()
         model.body[-2].bias.fill_(1.0)
-    weights = Triplet(lambda1=1.0, lambda2=0.1, margin_twin=0.3, margin_class=0.1, mining_batch=None)
+    weights = Triplet(lambda1=1.0, lambda2=0.1, margin_twin=0.3, margin_class=0.1)
     logs = LOSSES["tla"](model, batch, weights)[1]
     assert logs["active_triplets"] == 1
     assert logs["loss_over_margin"] == pytest.approx(1)
@@ -170,12 +187,12 @@ def test_the_log_shows_a_collapsed_embedding(batch, model):
 def test_tla_gives_gradient_through_anchor_positive_and_negative(batch, model):
     """The gradient of the whole differs from that through any two of the three embeddings."""
     model.requires_grad_(True)
-    weights = Triplet(lambda1=1.0, lambda2=0.0, margin_twin=2.0, margin_class=None, mining_batch=None)
+    weights = Triplet(lambda1=1.0, lambda2=0.0, margin_twin=2.0, margin_class=None)
     loss = LOSSES["tla"](model, batch, weights)[0] - LOSSES["at"](model, batch, NoWeights())[0]
     kernel = model.body[1].weight
     (gradient,) = torch.autograd.grad(loss, kernel)
     model.eval()
-    mined, _ = Miner(batch.x, batch.y, 8, seeded(1)).negatives(model, model(batch.x_adv)[1], batch.y)
+    mined, _ = Miner(batch.x, batch.y, 8, unchanged, seeded(1)).negatives(model, model(batch.x_adv)[1], batch.y)
     parts = [model(images)[1] for images in (batch.x_adv, batch.x, mined)]
 
     def through(*kept):
@@ -310,24 +327,47 @@ def test_a_stream_is_repeatable():
 
 
 @pytest.mark.parametrize("name", ["at", "kurakin", "tla-b20", "tla-b1"])
-def test_same_seed_trains_the_same_bytes(name, small, dataset, tmp_path):
+def test_same_seed_trains_the_same_bytes(name, small, dataset, train, tmp_path):
     params = small({"train.validate_every": 1})
-    model = parse_model(name, params)
     files, logs = [], []
     for i in range(2):
         torch.manual_seed(i)    # the state of the global generator must not matter
-        network, log = train_model(params, model, 7, 0, dataset)
-        save_model(tmp_path / f"{i}.safetensors", network, params, model, 7, dataset)
-        files.append((tmp_path / f"{i}.safetensors").read_bytes())
+        network, log = train(name, params, seed=7)
+        path = tmp_path / f"{i}.safetensors"
+        save_model(path, network, params, parse_model(name, params), 7, dataset)
+        files.append(path.read_bytes())
         logs.append(log)
     assert files[0] == files[1]
     assert logs[0] == logs[1]
 
 
-def test_another_seed_trains_other_weights(small, dataset):
-    params = small()
-    a, b = (train_model(params, parse_model("at", params), seed, 0, dataset)[0] for seed in (0, 1))
+def test_another_seed_trains_other_weights(small, train):
+    a, b = (train("at", small(), seed)[0] for seed in (0, 1))
     assert not same_weights(a.state_dict(), b.state_dict())
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2, 3])
+@pytest.mark.parametrize("name", ["at", "tla-b20"])
+def test_a_stopped_training_continues_to_the_same_bits(name, stopped_after, small, dataset, train):
+    params = small({"train.validate_every": 1, "train.crop_padding": 1, "train.flip": True})
+    whole, log = train(name, params)
+    model = parse_model(name, params)
+    stopped = Trainer(params, model, 0, 0, dataset)
+    for _ in range(stopped_after):
+        stopped.epoch()
+    Resume("work", training_key(params, model, 0), seconds=0).keep(stopped.state)
+    continued, continued_log = train(name, params)
+    assert same_weights(whole.state_dict(), continued.state_dict())
+    assert log == continued_log
+
+
+def test_a_stopped_training_of_other_parameters_is_not_continued(small, dataset, train):
+    params, others = small(), small({"train.lr": 0.5})
+    whole, _ = train("at", params)
+    stopped = trainer_of("at", others, dataset)
+    stopped.epoch()
+    Resume("work", training_key(others, parse_model("at", others), 0), seconds=0).keep(stopped.state)
+    assert same_weights(train("at", params)[0].state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize(("scores", "chosen"), [
@@ -349,25 +389,25 @@ def test_checkpoint_has_the_best_validation_robust_accuracy(scores, chosen, smal
     assert [same_weights(trainer.best, w) for w in weights] == [i + 1 == chosen for i in range(3)]
 
 
-def test_training_returns_the_chosen_weights_in_evaluation_mode(small, dataset):
+def test_training_returns_the_chosen_weights_in_evaluation_mode(small, dataset, train, monkeypatch):
+    """The first epoch scores highest, so the weights are not those training ended with."""
     params = small({"train.validate_every": 1})
-    network, _ = train_model(params, parse_model("at", params), 0, 0, dataset)
-    trainer = trainer_of("at", params, dataset)
-    for _ in range(params.train.epochs):
-        trainer.epoch()
-    assert same_weights(network.state_dict(), trainer.best)
+    first = trainer_of("at", params, dataset)
+    first.epoch()
+    rows, scores = torch.arange(len(first.held.y)), iter([20, 12, 5])
+    monkeypatch.setattr("tla.training.robust", lambda *_, **__: (rows < 20, rows < next(scores)))
+    network, _ = train("at", params)
+    assert same_weights(network.state_dict(), first.network.state_dict())
     assert not any(module.training for module in network.modules())
 
 
-def test_validation_comes_every_so_many_epochs_and_after_the_last(small, dataset):
-    params = small({"train.epochs": 5, "train.validate_every": 2})
-    _, log = train_model(params, parse_model("at", params), 0, 0, dataset)
+def test_validation_comes_every_so_many_epochs_and_after_the_last(small, train):
+    _, log = train("at", small({"train.epochs": 5, "train.validate_every": 2}))
     assert [row["epoch"] for row in log] == [1, 2, 3, 4, 5]
     assert [row["epoch"] for row in log if "validation_robust_accuracy" in row] == [2, 4, 5]
 
 
-def test_training_survives_a_network_that_is_robust_nowhere(small, dataset):
-    """Undefended networks have no survivor of the first selection attack at a large eps."""
-    params = small({"train.validate_every": 1, "attack.eps": 1.0})
-    _, log = train_model(params, parse_model("um", params), 0, 0, dataset)
+def test_training_survives_a_network_that_is_robust_nowhere(small, train):
+    """At a large eps no image survives the first selection attack, and the second has nothing to do."""
+    _, log = train("um", small({"train.validate_every": 1, "attack.eps": 1.0}))
     assert log[-1]["validation_robust_accuracy"] == 0

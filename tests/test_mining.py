@@ -68,6 +68,11 @@ def test_a_pool_of_the_anchors_class_alone_has_no_negative():
     assert found.tolist() == [False, True]
 
 
+def unchanged(x):
+    """No augmentation."""
+    return x
+
+
 def labelled(n=60, classes=5):
     """Images whose one pixel is their row, so that a drawn image says where it came from."""
     y = torch.arange(n) % classes
@@ -84,7 +89,7 @@ class Direction(torch.nn.Module):
 
 def test_a_pool_of_one_draws_images_of_other_classes_only():
     x, y = labelled()
-    miner = Miner(x, y, 1, seeded())
+    miner = Miner(x, y, 1, unchanged, seeded())
     anchors = y.repeat(20)
     images, found = miner.negatives(Direction(), torch.zeros(len(anchors), 2), anchors)
     drawn = images.flatten().long()
@@ -94,14 +99,15 @@ def test_a_pool_of_one_draws_images_of_other_classes_only():
 
 def test_a_pool_of_one_draws_each_anchor_its_own_image():
     x, y = labelled()
-    images, _ = Miner(x, y, 1, seeded()).negatives(Direction(), torch.zeros(30, 2), torch.zeros(30, dtype=torch.long))
+    miner = Miner(x, y, 1, unchanged, seeded())
+    images, _ = miner.negatives(Direction(), torch.zeros(30, 2), torch.zeros(30, dtype=torch.long))
     assert len(images.unique()) > 10
 
 
 def test_positives_have_the_class_asked_for():
     x, y = labelled()
     asked = torch.tensor([4, 0, 0, 3, 2, 1]).repeat(100)
-    drawn = Miner(x, y, 10, seeded()).positives(asked).flatten().long()
+    drawn = Miner(x, y, 10, unchanged, seeded()).positives(asked).flatten().long()
     assert torch.equal(y[drawn], asked)
     assert len(drawn.unique()) == len(x), "every image of the class can be drawn"
 
@@ -110,7 +116,7 @@ def test_positives_of_classes_of_unequal_size_have_the_class_asked_for():
     y = torch.tensor([2, 0, 0, 0, 0, 2, 1])
     x = torch.arange(7, dtype=torch.float32).view(7, 1, 1, 1)
     asked = torch.tensor([0, 1, 2]).repeat(50)
-    drawn = Miner(x, y, 2, seeded()).positives(asked).flatten().long()
+    drawn = Miner(x, y, 2, unchanged, seeded()).positives(asked).flatten().long()
     assert torch.equal(y[drawn], asked)
     assert {1, 2, 3, 4} == set(drawn[asked == 0].tolist())
 
@@ -118,20 +124,20 @@ def test_positives_of_classes_of_unequal_size_have_the_class_asked_for():
 def test_a_pool_of_all_images_gives_the_hardest_negative_of_the_training_set():
     x, y = labelled()
     anchors = Direction()(x)[1]
-    images, found = Miner(x, y, len(x), seeded()).negatives(Direction(), anchors, y)
+    images, found = Miner(x, y, len(x), unchanged, seeded()).negatives(Direction(), anchors, y)
     distance = (images.flatten() - x.flatten()).abs()
     assert found.all() and (distance == 1).all(), "rows next to each other differ in class and are one degree apart"
 
 
 def test_a_smaller_pool_contains_only_so_many_images():
     x, y = labelled()
-    images, _ = Miner(x, y, 3, seeded()).negatives(Direction(), Direction()(x)[1], y)
+    images, _ = Miner(x, y, 3, unchanged, seeded()).negatives(Direction(), Direction()(x)[1], y)
     assert len(images.unique()) <= 3
 
 
 def test_every_call_draws_a_fresh_pool():
     x, y = labelled()
-    miner = Miner(x, y, 3, seeded())
+    miner = Miner(x, y, 3, unchanged, seeded())
     first, second = (miner.negatives(Direction(), Direction()(x)[1], y)[0] for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -139,17 +145,27 @@ def test_every_call_draws_a_fresh_pool():
 @pytest.mark.parametrize("batch", [1, 7])
 def test_same_seed_draws_the_same_images(batch):
     x, y = labelled()
-    draws = [Miner(x, y, batch, seeded(4)).negatives(Direction(), Direction()(x)[1], y)[0] for _ in range(2)]
+    draws = [Miner(x, y, batch, unchanged, seeded(4)).negatives(Direction(), Direction()(x)[1], y)[0] for _ in range(2)]
     assert torch.equal(*draws)
 
 
 def test_a_pool_larger_than_the_training_set_is_refused():
     x, y = labelled(10)
     with pytest.raises(UserError, match="11.*10"):
-        Miner(x, y, 11, seeded())
+        Miner(x, y, 11, unchanged, seeded())
 
 
 def test_negatives_carry_no_gradient():
     x, y = labelled()
-    images, _ = Miner(x, y, 7, seeded()).negatives(Direction(), Direction()(x)[1], y)
+    images, _ = Miner(x, y, 7, unchanged, seeded()).negatives(Direction(), Direction()(x)[1], y)
     assert not images.requires_grad
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_positives_and_negatives_are_augmented(batch):
+    x, y = labelled()
+    plain, shifted = (Miner(x, y, batch, augment, seeded()) for augment in (unchanged, lambda images: images + 0.25))
+    assert torch.equal(shifted.positives(y), plain.positives(y) + 0.25)
+    negatives = [miner.negatives(Direction(), Direction()(x)[1], y)[0] for miner in (plain, shifted)]
+    assert torch.equal(negatives[1].remainder(1), torch.full_like(x, 0.25))
+    assert torch.equal(negatives[0].remainder(1), torch.zeros_like(x))

@@ -38,7 +38,7 @@ def test_an_unknown_key_is_refused(key, value, write_params):
 
 @pytest.mark.parametrize("key", [
     "seeds", "mining", "methods.um", "methods.tla", "data.folds", "attack.eps", "train.lr", "evaluate.attacks",
-    "evaluate.attacks.pgd.decay", "methods.tla.mining_batch", "data.limit"])
+    "evaluate.attacks.pgd.decay", "methods.tla-sa.mining_batch", "data.limit"])
 def test_a_missing_key_is_refused(key, write_params):
     message = refusal(write_params({key: ...}))
     assert f"{key}:" in message and "required" in message
@@ -62,7 +62,8 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
     ("train.label_smoothing", 1.1), ("train.optimizer", "lamb"), ("train.schedule", "step"),
     ("train.validate_every", 0),
     ("model.architecture", "vgg"), ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1),
-    ("data.validation", 1.0), ("data.limit", 0), ("dataset", "cifar"), ("seeds", []), ("seeds", [-1]),
+    ("data.validation", 1.0), ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
+    ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]),
     ("methods.tla.lambda1", -0.5), ("methods.tla.lambda2", -0.5), ("methods.alp.weight", -1.0),
     ("methods.alp.pair", "pixels"), ("methods.tla.margin_twin", 0.0), ("methods.kurakin.adversarial_share", 1.0),
     ("methods.at-norm.lambda2", float("inf")), ("evaluate.attacks", {}), ("evaluate.attacks.pgd.loss", "hinge"),
@@ -114,11 +115,6 @@ def test_a_good_name_is_a_method_and_a_pool(name, model, params):
 def test_tla_sa_has_a_pool_of_its_own(make_params):
     params = make_params({"methods.tla-sa.mining_batch": 77, "mining.batch": 50})
     assert parse_model("tla-sa", params).batch == 77
-
-
-def test_a_null_pool_of_tla_sa_means_that_of_tla(make_params):
-    params = make_params({"methods.tla-sa.mining_batch": None, "mining.batch": 50})
-    assert parse_model("tla-sa", params).batch == 50
 
 
 @pytest.mark.parametrize("name", [

@@ -150,10 +150,13 @@ def test_the_default_pool_is_trained_once(today):
 
 
 TINY = {
-    "seeds": [0, 1], "data.limit": 48, "train.epochs": 2, "train.validate_every": 1, "mining.batch": 16,
+    "seeds": [0, 1],
+    "data.limit.train": 48, "data.limit.validation": 32, "data.limit.test": 40,
+    "train.epochs": 2, "train.validate_every": 1, "mining.batch": 16,
     "methods.tla-sa.mining_batch": 16, "ablation.batches": [1, 2, 4, 8, 16], "detect.components": 2,
     "represent.images": 20, "represent.iterations": 250, "compare.resamples": 50,
-    "evaluate.attacks.pgd.steps": [2, 4], "evaluate.attacks.pgd-restarts.restarts": 2}
+    "evaluate.attacks.pgd.steps": [2, 4], "evaluate.attacks.pgd-restarts.restarts": 2,
+    "evaluate.attacks.cw.images": 20, "evaluate.full": ["at"]}
 
 
 def run_all(folder):

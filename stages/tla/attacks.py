@@ -84,7 +84,8 @@ class AttackResult:
     `last[b]`: correct after the last of `steps[b]` steps, in every restart (the paper's convention).
     `worst[b]`: correct at every step up to `steps[b]`, in every restart (monotone; the headline).
     `last` is None where the attack ran under the convention "worst" and stopped at the first success.
-    `x_adv` is the final iterate of the restart that broke the example, else of the last restart.
+    `x_adv` is the final iterate of the restart that first broke the example at the largest budget, else
+    of the last restart.
     """
 
     x_adv: Tensor
@@ -120,7 +121,8 @@ def attack_linf(
             part, random_start(part, eps, generator) if random_init else part, y[unbroken],
             labels[unbroken], eps, steps[-1], convention == "worst", momentum == "none")
         run.ascend(logits_fn, ascent, step_size, momentum, decay)
-        x_adv[unbroken] = run.final
+        intact = (worst if convention == "worst" else last)[-1, unbroken]
+        x_adv[unbroken[intact]] = run.final[intact]
         worst[:, unbroken] &= run.worst(steps)
         last[:, unbroken] &= run.last(steps)
         survived = (worst if convention == "worst" else last)[:, unbroken].any(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-STREAMS = ("init", "shuffle", "attack", "mining", "selection", "evaluation", "detection", "queries")
+STREAMS = ("init", "shuffle", "augment", "attack", "mining", "selection", "evaluation", "detection", "queries")
 
 
 def stream_seed(seed: int, stream: str) -> int:

@@ -16,7 +16,7 @@ from tla.data import Dataset
 from tla.models import Classifier, build
 from tla.params import ModelId, Params, UserError
 
-CODE = ("attacks", "losses", "methods", "mining", "models", "training")
+CODE = ("attacks", "losses", "methods", "mining", "models", "networks", "training")
 
 
 def code_fingerprint() -> str:
@@ -33,6 +33,11 @@ def resolved(params: Params, model: ModelId) -> dict:
     plain = dataclasses.asdict(params)
     return {s: plain[s] for s in sections} | {
         "method": model.method, "weights": plain["methods"][model.method], "mining_batch": model.batch}
+
+
+def training_key(params: Params, model: ModelId, seed: int) -> str:
+    """What an interrupted training must agree on to be continued."""
+    return json.dumps([resolved(params, model), seed, code_fingerprint()], sort_keys=True)
 
 
 def save_model(path: Path, network: Classifier, params: Params, model: ModelId, seed: int,

@@ -1,9 +1,10 @@
-"""Data sets as one file of images, labels and parts, the same layout for every data set.
+"""Data sets as one file of images, labels and parts, the same layout for every source.
 
-`images.safetensors` holds x float32 [n, c, h, w] in [0, 1], y int64 [n], idx int64 [n] (row in the
-original data set) and part uint8 [seeds, n]: 0 training, 1 validation, 2 test, 3 unused.
+`images.safetensors` holds x uint8 [n, c, h, w], scale (the pixel value that means 1), y int64 [n],
+idx int64 [n] (row in the original data set) and part uint8 [seeds, n].
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,24 @@ from tla.params import Data, UserError
 
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
 PARTS = ("train", "validation", "test", "unused")
+RAW = Path("data", "raw")
+# MD5 of the extracted files: torchvision checks the archives only, and not once they are extracted.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A source as it comes: pixels x uint8 [n, c, h, w] up to `scale`, classes y [n]; the last `test` rows test."""
+
+    x: np.ndarray
+    y: np.ndarray
+    scale: float
+    test: int
 
 
 @dataclass(frozen=True)
@@ -26,14 +45,21 @@ class Split:
     y: Tensor       # [n]
     idx: Tensor     # [n] row in the original data set
 
+    def first(self, images: int | None) -> "Split":
+        """The first so many images; None: all."""
+        return Split(self.x[:images], self.y[:images], self.idx[:images])
+
 
 class Dataset:
-    """A prepared data set on disk; `split(position, part)` is one part for one seed."""
+    """A prepared data set on a device; `split(position, part)` is one part for one seed."""
 
     def __init__(self, folder: Path, device: torch.device):
+        if not (folder / "images.safetensors").exists():
+            raise UserError(f"{folder / 'images.safetensors'}: no such file; run dvc repro prepare")
         arrays = load_file(folder / "images.safetensors")
         self.part = arrays["part"]
-        self.x, self.y, self.idx = (arrays[k].to(device) for k in ("x", "y", "idx"))
+        self.x = arrays["x"].to(device).float() / arrays["scale"].to(device)
+        self.y, self.idx = arrays["y"].to(device), arrays["idx"].to(device)
         self.shape: tuple[int, int, int] = tuple(self.x.shape[1:])
         self.classes = int(self.y.max()) + 1
 
@@ -43,27 +69,82 @@ class Dataset:
         return Split(self.x[rows], self.y[rows], self.idx[rows])
 
 
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 handwritten digits, x float32 [n, 1, 8, 8] in [0, 1] and y int64 [n]."""
+def digits() -> Raw:
+    """scikit-learn's 1,797 handwritten digits, 8x8 pixels of 0 to 16."""
     from sklearn.datasets import load_digits
     bunch = load_digits()
-    return (bunch.images[:, None] / 16).astype(np.float32), bunch.target.astype(np.int64)
+    return Raw(bunch.images[:, None].astype(np.uint8), bunch.target, 16, 0)
 
 
-def fold_parts(y: np.ndarray, seeds: list[int], data: Data) -> np.ndarray:
-    """part uint8 [seeds, n]: stratified folds, one per seed, so no image is tested twice.
+def mnist() -> Raw:
+    """MNIST, 60,000 training and 10,000 test images of 28x28, from data/raw or downloaded there."""
+    from torchvision.datasets import MNIST
+    for name, md5 in MNIST_FILES.items():
+        path = RAW / "MNIST" / "raw" / name
+        if path.exists() and hashlib.md5(path.read_bytes()).hexdigest() != md5:
+            raise UserError(f"{path}: is altered or cut short; delete it and run again")
+    sets = _torchvision(MNIST, "MNIST/raw/train-images-idx3-ubyte.gz and its three companions")
+    x, y = (np.concatenate([np.asarray(getattr(s, k)) for s in sets]) for k in ("data", "targets"))
+    return Raw(x[:, None], y, 255, 10_000)
 
-    A stratified `validation` share of what remains is set aside per seed; `limit` caps each part.
-    Raises UserError where there are more seeds than folds.
+
+def cifar10() -> Raw:
+    """CIFAR-10, 50,000 training and 10,000 test images of 3x32x32, from data/raw or downloaded there."""
+    from torchvision.datasets import CIFAR10
+    sets = _torchvision(CIFAR10, "cifar-10-batches-py/ (or cifar-10-python.tar.gz)")
+    x, y = (np.concatenate([np.asarray(getattr(s, k)) for s in sets]) for k in ("data", "targets"))
+    return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, 10_000)
+
+
+def _torchvision(kind, files: str) -> list:
+    """Training and test set, downloaded if absent; torchvision checks every archive's MD5."""
+    try:
+        return [kind(RAW, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{RAW}: cannot download or read it ({reason}); put {files} there") from None
+
+
+SOURCES = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+
+
+def split_parts(raw: Raw, seeds: list[int], data: Data) -> np.ndarray:
+    """part uint8 [seeds, n]: TRAIN, VALIDATION, TEST or UNUSED per seed and image.
+
+    With folds, seed number k tests on stratified fold k, so no image is tested twice, and its
+    validation images are drawn from the rest with that seed. Without, all seeds share the official
+    test set and one draw of validation images. Raises UserError where there are more seeds than folds.
     """
     from sklearn.model_selection import StratifiedKFold, train_test_split
-    if len(seeds) > data.folds:
+    parts = np.full((len(seeds), len(raw.y)), UNUSED, np.uint8)
+    if data.folds is None:
+        official = (np.arange(len(raw.y) - raw.test), np.arange(len(raw.y) - raw.test, len(raw.y)))
+        cuts = [(*official, data.split_seed)] * len(seeds)
+    elif len(seeds) > data.folds:
         raise UserError(f"seeds lists {len(seeds)} seeds, but data.folds has only {data.folds} folds to test on")
-    folds = StratifiedKFold(data.folds, shuffle=True, random_state=data.split_seed)
-    parts = np.full((len(seeds), len(y)), UNUSED, np.uint8)
-    for row, seed, (rest, test) in zip(parts, seeds, folds.split(y, y), strict=False):
-        train, held = train_test_split(
-            rest, test_size=data.validation, stratify=y[rest], random_state=seed)
-        for part, index in ((TRAIN, train), (VALIDATION, held), (TEST, test)):
-            row[index[: data.limit]] = part
+    else:
+        folds = StratifiedKFold(data.folds, shuffle=True, random_state=data.split_seed).split(raw.y, raw.y)
+        cuts = [(*fold, seed) for fold, seed in zip(folds, seeds, strict=False)]
+    for row, (rest, test, seed) in zip(parts, cuts, strict=True):
+        train, held = train_test_split(rest, test_size=data.validation, stratify=raw.y[rest], random_state=seed)
+        for part, index, limit in ((TRAIN, train, data.limit.train), (VALIDATION, held, data.limit.validation),
+                                   (TEST, test, data.limit.test)):
+            row[index[:limit]] = part
     return parts
+
+
+def augment(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crops of zero-padded images and random mirror images, each image its own, same shape as x."""
+    n, _, height, width = x.shape
+    device = x.device
+    if padding:
+        x = torch.nn.functional.pad(x, [padding] * 4)
+        top, left = torch.randint(2 * padding + 1, (2, n), generator=generator, device=device)
+        rows = top[:, None] + torch.arange(height, device=device)
+        columns = left[:, None] + torch.arange(width, device=device)
+        images = torch.arange(n, device=device)[:, None, None]
+        x = x.movedim(1, -1)[images, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    if flip:
+        mirrored = torch.rand(n, generator=generator, device=device) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    return x

@@ -1,9 +1,8 @@
 """The white-box suite: every attack on every test image, one row an image."""
 
-import pandas as pd
+import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from tla.attacks import run_attack
 from tla.data import Split
@@ -12,28 +11,34 @@ from tla.referee import check
 from tla.rows import key, readouts
 
 
-def attack_rows(model: nn.Module, split: Split, attacks: dict[str, Attack], *, eps: float, batch: int,
-                generator: torch.Generator, title: str, position: int) -> pd.DataFrame:
-    """Every attack on every image: idx, label, clean_pred and the outcome of each attack and budget."""
+def clean_columns(model: nn.Module, split: Split, batch: int) -> dict[str, Tensor]:
+    """idx, label and clean_pred of every image of a part, each [n]."""
     with torch.no_grad():
         clean = torch.cat([model(x)[0].argmax(1) for x in split.x.split(batch)])
-    columns = {"idx": split.idx, "label": split.y, "clean_pred": clean}
-    for name, attack in tqdm(attacks.items(), title, position=position, leave=False, disable=None):
-        parts = [_attack_batch(model, x, y, name, attack, eps, generator)
-                 for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True)]
-        columns |= {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
-    return pd.DataFrame({k: v.cpu().numpy() for k, v in columns.items()})
+    return {"idx": split.idx, "label": split.y, "clean_pred": clean}
 
 
-def _attack_batch(model, x, y, name, attack, eps, generator) -> dict[str, torch.Tensor]:
+def attack_columns(model: nn.Module, split: Split, name: str, attack: Attack, *, eps: float, batch: int,
+                   generator: torch.Generator) -> dict[str, Tensor]:
+    """Outcome of one attack on every image, `batch` at a time, each column [n].
+
+    <attack>_linf: largest pixel change; <attack>_pred: class of the image it returns; per budget
+    <attack>_worst and <attack>_last: 1 where correct under that convention.
+    """
+    parts = [_attack_batch(model, x, y, name, attack, eps, generator)
+             for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True)]
+    return {column: torch.cat([part[column] for part in parts]) for column in parts[0]}
+
+
+def _attack_batch(model, x, y, name, attack, eps, generator) -> dict[str, Tensor]:
     def logits_fn(images):
         return model(images)[0]
 
     result = run_attack(logits_fn, x, y, attack, eps=eps, convention="last", generator=generator)
-    out = {f"{key(name)}_linf": torch.from_numpy(check(x, result.x_adv, eps))}
+    columns = {f"{key(name)}_linf": torch.from_numpy(check(x, result.x_adv, eps).astype(np.float32))}
     with torch.no_grad():
-        out[f"{key(name)}_pred"] = logits_fn(result.x_adv).argmax(1)
+        columns[f"{key(name)}_pred"] = logits_fn(result.x_adv).argmax(1)
     for readout, (_, i) in readouts({name: attack}).items():
-        out[f"{key(readout)}_worst"] = result.worst[i].byte()
-        out[f"{key(readout)}_last"] = result.last[i].byte()
-    return out
+        columns[f"{key(readout)}_worst"] = result.worst[i].byte()
+        columns[f"{key(readout)}_last"] = result.last[i].byte()
+    return columns

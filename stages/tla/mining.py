@@ -5,6 +5,8 @@ evaluation mode; each adversarial anchor takes the pool image of another class w
 nearest in signed cosine (paper, section 4; mining steps of train_update_fast_triplet.py).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,19 +27,23 @@ def hardest_negative(anchor: Tensor, y: Tensor, pool: Tensor, pool_y: Tensor) ->
 
 
 class Miner:
-    """Draws positives and negatives from the training images x [n, c, h, w] with classes y [n]."""
+    """Draws positives and negatives from the training images x [n, c, h, w] with classes y [n].
 
-    def __init__(self, x: Tensor, y: Tensor, batch: int, generator: torch.Generator):
+    `augment` is the training augmentation, images [n, c, h, w] to images of the same shape.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, batch: int, augment: Callable[[Tensor], Tensor],
+                 generator: torch.Generator):
         if batch > len(x):
             raise UserError(f"mining.batch is {batch}, but there are only {len(x)} training images")
-        self.x, self.y, self.batch, self.generator = x, y, batch, generator
+        self.x, self.y, self.batch, self.augment, self.generator = x, y, batch, augment, generator
         classes = range(int(y.max()) + 1)
         self.same = _Groups([torch.nonzero(y == k).squeeze(1) for k in classes])
         self.other = _Groups([torch.nonzero(y != k).squeeze(1) for k in classes])
 
     def positives(self, y: Tensor) -> Tensor:
         """A random image of each class of y; that it is not the anchor's twin is left to chance [C]."""
-        return self.x[self.same.draw(y, self.generator)]
+        return self.augment(self.x[self.same.draw(y, self.generator)])
 
     def negatives(self, model: nn.Module, anchor: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """A clean image of another class for each anchor embedding [n, d], and whether one was found [n].
@@ -46,9 +52,9 @@ class Miner:
         of another class (TLA-RN).
         """
         if self.batch == 1:
-            return self.x[self.other.draw(y, self.generator)], torch.ones_like(y, dtype=torch.bool)
+            return self.augment(self.x[self.other.draw(y, self.generator)]), torch.ones_like(y, dtype=torch.bool)
         draw = torch.randperm(len(self.x), generator=self.generator, device=self.x.device)[: self.batch]
-        pool, pool_y = self.x[draw], self.y[draw]
+        pool, pool_y = self.augment(self.x[draw]), self.y[draw]
         with torch.no_grad():
             embedding = model(pool)[1]
         index, found = hardest_negative(anchor, y, embedding, pool_y)

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tla import networks
 from tla.params import Model, UserError
 
 
@@ -52,14 +53,26 @@ def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
     return nn.Sequential(*sum(layers, []), nn.Flatten(), nn.Linear(flat, widths[-1]), nn.ReLU())
 
 
-BODIES = {"mlp": mlp, "convnet": convnet}
+BODIES = {"mlp": mlp, "convnet": convnet, "paper-convnet": networks.paper_convnet,
+          "preact-resnet18": networks.preact_resnet18, "wide-resnet": networks.wide_resnet,
+          "resnet50-tiny": networks.resnet50_tiny}
 
 
 def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
-    """A new network for images of `shape` (channels, height, width), initialised from `seed`."""
-    if len(model.mean) != shape[0] or len(model.std) != shape[0]:
-        raise UserError(f"model.mean and model.std need {shape[0]} values each, one per channel")
+    """A new network for images of `shape` (channels, height, width), initialised from `seed`.
+
+    The head keeps PyTorch's initialisation for every architecture. Raises UserError where mean and std
+    do not have a value per channel.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = BODIES[model.architecture](shape, model.widths)
-        return Classifier(Normalize(model.mean, model.std), body, model.widths[-1], classes)
+        return Classifier(_normalize(model, shape[0]), body, model.widths[-1], classes)
+
+
+def _normalize(model: Model, channels: int) -> nn.Module:
+    if model.mean is None and model.std is None:
+        return networks.Standardize()
+    if len(model.mean or []) != channels or len(model.std or []) != channels:
+        raise UserError(f"model.mean and model.std need {channels} values each, one per channel, or null for both")
+    return Normalize(model.mean, model.std)

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 
 class UserError(SystemExit):
     """Something the user can mend: the script ends with this one line and exit status 1."""
+
+
+def _increasing(values: list[int]) -> list[int]:
+    if sorted(set(values)) != values:
+        raise ValueError("the values must increase")
+    return values
 
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -31,23 +37,40 @@ OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Data:
-    """How the images are split; `limit` caps the images of each part (null: all of them)."""
+class Limit:
+    """Cap on the images of each part; null means all of them."""
 
-    folds: Annotated[Integer, Field(ge=2)]
+    train: Count | None
+    validation: Count | None
+    test: Count | None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Data:
+    """Where images come from and how they are split.
+
+    `folds` cuts the images into stratified test folds, one per seed; null keeps the official test set.
+    `validation` is held out of the training images: a share, or a number of images.
+    """
+
+    source: Literal["digits", "mnist", "cifar10"]
+    folds: Annotated[Integer, Field(ge=2)] | None
     split_seed: Natural
-    validation: OpenFraction
-    limit: Count | None
+    validation: OpenFraction | Count
+    limit: Limit
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Model:
-    """Network: `widths` are its hidden layers, the last being the embedding h; statistics per channel."""
+    """Network: `widths` are those of its layers, the last being the embedding h.
 
-    architecture: Literal["mlp", "convnet"]
+    Images are normalised by `mean` and `std` per channel, or each by its own where both are null.
+    """
+
+    architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
-    mean: Annotated[list[Real], Field(min_length=1)]
-    std: Annotated[list[Positive], Field(min_length=1)]
+    mean: list[Real] | None
+    std: list[Positive] | None
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -61,16 +84,17 @@ class TrainingAttack:
 
 @dataclass(frozen=True, config=CHECKED)
 class Attack:
-    """One evaluation attack; `steps` lists the budgets at which one run is read."""
+    """One attack; `steps` lists the budgets one run is read at, `images` caps the images it runs on."""
 
     loss: Literal["cross_entropy", "margin", "margin_50"]
     target: Literal["none", "least_likely"]
-    steps: Annotated[list[Count], Field(min_length=1)]
+    steps: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
     step_size: Positive
     random_start: Flag
     restarts: Count
     momentum: Literal["none", "l1", "average"]
     decay: Fraction
+    images: Count | None
 
 
 Attacks = Annotated[dict[str, Attack], Field(min_length=1)]
@@ -90,6 +114,8 @@ class Train:
     weight_decay: Weight
     label_smoothing: Fraction
     eps_ramp_epochs: Natural
+    crop_padding: Natural
+    flip: Flag
     validate_every: Count
     selection: Attacks
 
@@ -124,18 +150,28 @@ class Norm:
 
 @dataclass(frozen=True, config=CHECKED)
 class Triplet:
-    """TLA. A null margin switches that triplet off; a null `mining_batch` means mining.batch."""
+    """TLA. A null margin switches that triplet off; one of the two must be on."""
 
     lambda1: Weight
     lambda2: Weight
     margin_twin: Positive | None
     margin_class: Positive | None
-    mining_batch: Count | None
+
+    def __post_init__(self):
+        if self.margin_twin is None and self.margin_class is None:
+            raise ValueError("margin_twin and margin_class cannot both be null")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class SwitchedTriplet(Triplet):
+    """TLA-SA, with a pool of its own so that an ablation of mining.batch leaves it alone."""
+
+    mining_batch: Count
 
 
 Methods = TypedDict("Methods", {
     "um": NoWeights, "at": NoWeights, "alp": Pairing, "kurakin": Mixed,
-    "at-norm": Norm, "tla": Triplet, "tla-sa": Triplet,
+    "at-norm": Norm, "tla": Triplet, "tla-sa": SwitchedTriplet,
 })
 Methods.__pydantic_config__ = CHECKED
 METHODS = tuple(Methods.__annotations__)
@@ -157,9 +193,13 @@ class Ablation:
 
 @dataclass(frozen=True, config=CHECKED)
 class Evaluate:
-    """White-box suite: every attack by name, run on at most `batch` images at a time."""
+    """White-box suite: every attack by name, run on at most `batch` images at a time.
+
+    The models named in `full` ignore the `images` cap of an attack and are attacked on every test image.
+    """
 
     batch: Count
+    full: list[str]
     attacks: Attacks
 
 
@@ -218,8 +258,8 @@ class Params:
 
     root: str
     config: str
-    dataset: Literal["digits"]
-    seeds: Annotated[list[Natural], Field(min_length=1)]
+    dataset: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
     data: Data
     model: Model
     attack: TrainingAttack

@@ -24,15 +24,16 @@ def readouts(attacks: dict[str, Attack]) -> dict[str, tuple[str, int]]:
 
 
 def correct_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """What counts as correct per row: clean, every readout under both conventions, and their union.
+    """What counts as correct per row, 1.0 or 0.0: clean, every readout under both conventions, their union.
 
-    union_worst: correct on the clean image and at every step of every attack.
+    union_worst: correct on the clean image and at every step of every attack. Empty where an attack was
+    not run on the image.
     """
     outcomes = [c for c in rows if c.endswith(("_worst", "_last"))]
-    correct = rows[outcomes].astype(bool)
-    correct.insert(0, "clean", rows.clean_pred == rows.label)
-    worst = [c for c in outcomes if c.endswith("_worst")]
-    correct["union_worst"] = correct[["clean", *worst]].all(axis=1)
+    correct = rows[outcomes].astype(float)
+    correct.insert(0, "clean", (rows.clean_pred == rows.label).astype(float))
+    worst = ["clean", *(c for c in outcomes if c.endswith("_worst"))]
+    correct["union_worst"] = correct[worst].min(axis=1, skipna=False)
     return correct
 
 
@@ -41,16 +42,14 @@ def accuracy_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     `std` is the standard deviation over training seeds; `images` counts different test images.
     """
-    correct, images = correct_columns(rows), rows.idx.nunique()
-    lines = []
+    correct, lines = correct_columns(rows), []
     for column in correct:
-        per_seed = correct[column].groupby(rows.seed).mean()
-        accuracy = correct[column].groupby(rows.idx).mean().mean()
-        low, high = wilson(accuracy, images)
+        per_image, per_seed = (correct[column].groupby(rows[by]).mean().dropna() for by in ("idx", "seed"))
+        low, high = wilson(per_image.mean(), len(per_image))
         attack, _, convention = column.rpartition("_") if column != "clean" else ("clean", "", "none")
-        lines.append({"attack": attack, "convention": convention, "accuracy": accuracy, "low": low,
+        lines.append({"attack": attack, "convention": convention, "accuracy": per_image.mean(), "low": low,
                       "high": high, "std": per_seed.std(ddof=1) if len(per_seed) > 1 else np.nan,
-                      "images": images, "seeds": len(per_seed)})
+                      "images": len(per_image), "seeds": len(per_seed)})
     return pd.DataFrame(lines)
 
 
@@ -59,4 +58,4 @@ def accuracy_metrics(table: pd.DataFrame) -> dict[str, float | int]:
     named = {"clean_accuracy" if line.attack == "clean" else f"{line.attack}_accuracy_{line.convention}":
              float(line.accuracy) for line in table.itertuples()}
     return named | {"robust_accuracy": named["union_accuracy_worst"],
-                    "images": int(table.images[0]), "seeds": int(table.seeds[0])}
+                    "images": int(table.images.max()), "seeds": int(table.seeds[0])}

@@ -2,12 +2,14 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from tla.checkpoints import load_model
 from tla.data import Dataset
@@ -23,19 +25,20 @@ def setup() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def map_parallel(function: Callable, items: Iterable, device: torch.device) -> list:
+def map_parallel(function: Callable, items: Sequence, device: torch.device, title: str) -> list:
     """[function(item), ...]; on the CPU one forked worker per core, on a GPU one after the other.
 
     Every item computes on one thread either way, so the number of cores changes no bit of a result.
+    `title` names the progress bar over items.
     """
-    items = list(items)
+    bar = partial(tqdm, total=len(items), desc=title, leave=False, disable=None)
     workers = min(len(items), len(os.sched_getaffinity(0)))
     if device.type != "cpu" or workers < 2:
-        return [function(item) for item in items]
+        return list(bar(map(function, items)))
     global _inherited
     _inherited = function       # the fork carries it over; pickling would copy the data set to each worker
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        return list(pool.map(_call_inherited, items))
+        return list(bar(pool.map(_call_inherited, items)))
 
 
 def _call_inherited(item):
@@ -68,4 +71,4 @@ class ModelStage:
     def for_each_seed(self, function: Callable[[int, int], object]) -> list:
         """[function(position, seed), ...] over the study's seeds, in parallel where cores are free."""
         seeds = self.params.seeds
-        return map_parallel(lambda i: function(i, seeds[i]), range(len(seeds)), self.device)
+        return map_parallel(lambda i: function(i, seeds[i]), range(len(seeds)), self.device, f"seeds of {self.model}")

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import defaultdict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,12 @@ from tqdm import tqdm
 
 from tla.attacks import robust
 from tla.chance import stream, stream_seed
-from tla.data import TRAIN, VALIDATION, Dataset
+from tla.data import TRAIN, VALIDATION, Dataset, augment
 from tla.methods import LOSSES, Batch, adversarial_images
 from tla.mining import Miner
 from tla.models import Classifier, build
 from tla.params import ModelId, Params, Train
+from tla.resume import Resume
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
@@ -49,33 +51,33 @@ class Trainer:
         device = self.train.x.device
         self.network = build(params.model, data.shape, data.classes, stream_seed(seed, "init")).to(device)
         self.optimizer = make_optimizer(self.network, params.train)
-        self.shuffle, self.attack, mining = (
-            stream(seed, name, device) for name in ("shuffle", "attack", "mining"))
-        self.miner = Miner(self.train.x, self.train.y, model.batch, mining) if model.batch else None
+        self.streams = {name: stream(seed, name, device) for name in ("shuffle", "augment", "attack", "mining")}
+        self.miner = Miner(self.train.x, self.train.y, model.batch, partial(self._augment, "mining"),
+                           self.streams["mining"]) if model.batch else None
         self.steps_per_epoch = max(len(self.train.x) // params.train.batch, 1)
-        self.epochs_done = 0
+        self.epochs_done, self.log = 0, []
         self.best, self.best_score = None, (-1.0, -1.0)
 
-    def epoch(self) -> dict[str, float]:
-        """One pass over the training images; returns the epoch's row of the training log."""
+    def epoch(self) -> None:
+        """One pass over the training images; adds the epoch's row to the training log."""
         sums: dict[str, float] = defaultdict(float)
-        order = torch.randperm(len(self.train.x), generator=self.shuffle, device=self.train.x.device)
+        order = torch.randperm(len(self.train.x), generator=self.streams["shuffle"], device=self.train.x.device)
         for step in range(self.steps_per_epoch):
             rows = order[step * self.params.train.batch: (step + 1) * self.params.train.batch]
             for key, value in self._step(rows, step).items():
                 sums[key] += value
         self.epochs_done += 1
-        row = {"epoch": self.epochs_done} | {k: v / self.steps_per_epoch for k, v in sums.items()}
+        row = {"seed": self.seed, "epoch": self.epochs_done} | {k: v / self.steps_per_epoch for k, v in sums.items()}
         last = self.epochs_done == self.params.train.epochs
         if last or self.epochs_done % self.params.train.validate_every == 0:
             row |= self._validate()
-        return row
+        self.log.append(row)
 
     def _step(self, rows: Tensor, step: int) -> dict[str, float]:
         train, done = self.params.train, self.epochs_done * self.steps_per_epoch + step
         for group in self.optimizer.param_groups:
             group["lr"] = train.lr * lr_factor(train, done, train.epochs * self.steps_per_epoch)
-        x, y = self.train.x[rows], self.train.y[rows]
+        x, y = self._augment("augment", self.train.x[rows]), self.train.y[rows]
         batch = Batch(x, self._attack(x, y, done), y, train.label_smoothing, self.miner)
         self.network.train()
         self.optimizer.zero_grad()
@@ -93,7 +95,10 @@ class Trainer:
         return adversarial_images(
             self.model.method, self._logits, x, y, eps=grown * attack.eps,
             step_size=grown * attack.step_size, steps=attack.steps,
-            smoothing=self.params.train.label_smoothing, generator=self.attack)
+            smoothing=self.params.train.label_smoothing, generator=self.streams["attack"])
+
+    def _augment(self, name: str, x: Tensor) -> Tensor:
+        return augment(x, self.params.train.crop_padding, self.params.train.flip, self.streams[name])
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.network(x)[0]
@@ -113,12 +118,35 @@ class Trainer:
         return {"validation_robust_accuracy": score[0], "validation_clean_accuracy": score[1]}
 
 
-def train_model(params: Params, model: ModelId, seed: int, position: int,
-                data: Dataset) -> tuple[Classifier, list[dict]]:
-    """Train one seed of a model; returns the chosen network and one log row per epoch."""
+    def state(self) -> dict:
+        """All that the next epoch depends on."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "streams": {name: g.get_state() for name, g in self.streams.items()}, "log": self.log,
+                "epochs_done": self.epochs_done, "best": self.best, "best_score": self.best_score}
+
+    def load_state(self, state: dict) -> None:
+        """Continue where `state` was taken, to the same bits as if never stopped."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, generator in self.streams.items():
+            generator.set_state(state["streams"][name].cpu())
+        self.log, self.epochs_done = state["log"], state["epochs_done"]
+        self.best, self.best_score = state["best"], tuple(state["best_score"])
+
+
+def train_model(params: Params, model: ModelId, seed: int, position: int, data: Dataset,
+                resume: Resume) -> tuple[Classifier, list[dict]]:
+    """Train one seed of a model; returns the chosen network and one log row per epoch.
+
+    A run that was stopped continues from what `resume` last kept.
+    """
     trainer = Trainer(params, model, seed, position, data)
-    epochs = tqdm(range(params.train.epochs), f"{model} seed {seed}", unit="epoch",
-                  position=position, leave=False, disable=None)
-    log = [{"seed": seed} | trainer.epoch() for _ in epochs]
+    if kept := resume.load(trainer.train.x.device):
+        trainer.load_state(kept)
+    epochs = range(trainer.epochs_done, params.train.epochs)
+    for _ in tqdm(epochs, f"{model} seed {seed}", unit="epoch", position=position + 1, leave=False, disable=None):
+        trainer.epoch()
+        resume.keep(trainer.state)
+    resume.forget()
     trainer.network.load_state_dict(trainer.best)
-    return trainer.network.eval(), log
+    return trainer.network.eval(), trainer.log
