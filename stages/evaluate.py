@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 from itertools import product
+from zlib import crc32
 
 import pandas as pd
 from torch import Tensor
 
 from tla.chance import stream
+from tla.checkpoints import code_fingerprint
 from tla.data import TEST
 from tla.evaluation import attack_columns, clean_columns
 from tla.files import write_metrics, write_rows, write_table
@@ -24,11 +26,12 @@ def attack_seed(stage: ModelStage, position: int, name: str) -> tuple[dict[str, 
     network, split = stage.network(seed), stage.data.split(position, TEST)
     if str(stage.model) not in params.evaluate.full:
         split = split.first(attack.images)
-    key = [dataclasses.asdict(attack), params.attack.eps, hashlib.sha256(weights.read_bytes()).hexdigest()]
+    key = [dataclasses.asdict(attack), params.attack.eps, hashlib.sha256(weights.read_bytes()).hexdigest(),
+           str(stage.model) in params.evaluate.full, code_fingerprint()]
     resume = Resume(f"{params.dataset}-{stage.model}-{seed}-{name}", json.dumps(key))
     if not (columns := resume.load(stage.device)):
         columns = attack_columns(network, split, name, attack, eps=params.attack.eps, batch=params.evaluate.batch,
-                                 generator=stream(seed, "evaluation", stage.device))
+                                 generator=stream(seed, "evaluation", stage.device, crc32(name.encode())))
         resume.keep(lambda: columns)
     return columns, resume
 

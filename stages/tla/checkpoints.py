@@ -16,7 +16,7 @@ from tla.data import Dataset
 from tla.models import Classifier, build
 from tla.params import ModelId, Params, UserError
 
-CODE = ("attacks", "losses", "methods", "mining", "models", "networks", "training")
+CODE = ("attacks", "chance", "data", "losses", "methods", "mining", "models", "networks", "training")
 
 
 def code_fingerprint() -> str:

@@ -7,7 +7,7 @@ every restart (monotone, the headline); `last` = correct after the last step (th
 import numpy as np
 import pandas as pd
 
-from tla.params import Attack
+from tla.params import Attack, UserError
 from tla.statistics import wilson
 
 
@@ -18,9 +18,11 @@ def key(name: str) -> str:
 
 def readouts(attacks: dict[str, Attack]) -> dict[str, tuple[str, int]]:
     """Name of each budget that is read off: 'pgd-400' -> ('pgd', 2) where pgd lists several budgets."""
-    return {
-        f"{name}-{steps}" if len(attack.steps) > 1 else name: (name, i)
-        for name, attack in attacks.items() for i, steps in enumerate(attack.steps)}
+    names = [(f"{name}-{steps}" if len(attack.steps) > 1 else name, (name, i))
+             for name, attack in attacks.items() for i, steps in enumerate(attack.steps)]
+    if len(dict(names)) < len(names):
+        raise UserError(f"evaluate.attacks: two attacks are read off under one name: {sorted(n for n, _ in names)}")
+    return dict(names)
 
 
 def correct_columns(rows: pd.DataFrame) -> pd.DataFrame:

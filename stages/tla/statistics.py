@@ -14,8 +14,9 @@ def paired_difference(a: list[np.ndarray], b: list[np.ndarray], resamples: int, 
     """Accuracy of a minus that of b, with a 95 % interval over test images and training seeds jointly.
 
     a[s][i], b[s][i] are 0/1 outcomes of the same image i under training seed s. The bootstrap draws
-    seeds with replacement, and images with replacement within each drawn seed. Returns difference,
-    low, high and the number of seeds on which a is ahead.
+    seeds with replacement, and images with replacement within each drawn seed. Where seeds differ by
+    no more than image noise the interval is up to sqrt(2) too wide: it errs towards "not resolved".
+    Returns difference, low, high and the number of seeds on which a is ahead.
     """
     rng = np.random.default_rng(seed)
     shares = [np.array([np.mean(d == v) for v in (-1, 0, 1)])
