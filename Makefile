@@ -4,12 +4,11 @@ VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 CONFIG ?= params.yaml
 
-.PHONY: help repro test slow lint tune bench clean
+.PHONY: help repro test lint tune bench clean
 
 help:
 	@echo "make repro   reproduce the study on digits (minutes)"
 	@echo "make test    lint and test"
-	@echo "make slow    the tests that take minutes"
 	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
 	@echo "make bench   time the attack engine and the pipeline"
 	@echo "make clean   remove caches of tools, not results"
@@ -31,14 +30,11 @@ lint: $(VENV)/.ready
 test: lint
 	python -m pytest
 
-slow: $(VENV)/.ready
-	python -m pytest -m slow
-
 tune: $(VENV)/.ready
 	python stages/tune.py $(CONFIG)
 
 bench: $(VENV)/.ready
-	python tests/benchmarks/speed.py
+	python tests/benchmarks/speed.py --pipeline
 
 clean:
 	rm -rf .pytest_cache .ruff_cache dvc_plots

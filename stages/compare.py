@@ -11,9 +11,10 @@ from tla.rows import correct_columns
 from tla.statistics import paired_difference
 
 
-def pairs(tla: str) -> list[tuple[str, str]]:
-    """Which model is set against which: TLA against every baseline and control, and these among themselves."""
-    return [(tla, other) for other in ("at", "alp", "at-norm", "tla-b1", "tla-sa") if other != tla] + [
+def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
+    """Which model is set against which: TLA against baselines, controls and other pools, and these among themselves."""
+    others = dict.fromkeys(["at", "alp", "at-norm", "tla-sa", *pools])
+    return [(tla, other) for other in others if other != tla] + [
         ("alp", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
 
 
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", help="params.yaml of the data set")
     params = load_params(parser.parse_args(argv).config)
 
-    chosen = pairs(f"tla-b{params.mining.batch}")
+    chosen = pairs(f"tla-b{params.mining.batch}", [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
     rows = {name: read_rows(Path("data", params.dataset, "rows", f"{name}.csv.gz"))
             for name in sorted({name for pair in chosen for name in pair})}
     correct = {name: correct_columns(table) for name, table in rows.items()}

@@ -23,11 +23,10 @@ def attack_seed(stage: ModelStage, position: int, name: str) -> tuple[dict[str, 
     """Columns of one attack on one seed; a stopped stage does not repeat the long ones it has finished."""
     params, seed = stage.params, stage.params.seeds[position]
     attack, weights = params.evaluate.attacks[name], stage.path(seed)
-    network, split = stage.network(seed), stage.data.split(position, TEST)
-    if str(stage.model) not in params.evaluate.full:
-        split = split.first(attack.images)
+    images = params.evaluate.images(name, str(stage.model))
+    network, split = stage.network(seed), stage.data.split(position, TEST).first(images)
     key = [dataclasses.asdict(attack), params.attack.eps, hashlib.sha256(weights.read_bytes()).hexdigest(),
-           str(stage.model) in params.evaluate.full, code_fingerprint()]
+           images, params.evaluate.batch, code_fingerprint()]
     resume = Resume(f"{params.dataset}-{stage.model}-{seed}-{name}", json.dumps(key))
     if not (columns := resume.load(stage.device)):
         columns = attack_columns(network, split, name, attack, eps=params.attack.eps, batch=params.evaluate.batch,

@@ -12,13 +12,17 @@ from tla.training import train_model
 def main(argv: list[str] | None = None) -> None:
     stage = ModelStage(__doc__, argv)
 
+    resumes = [Resume(f"{stage.params.dataset}-{stage.model}-{seed}", training_key(stage.params, stage.model, position))
+               for position, seed in enumerate(stage.params.seeds)]
+
     def train_seed(position: int, seed: int) -> pd.DataFrame:
-        resume = Resume(f"{stage.params.dataset}-{stage.model}-{seed}", training_key(stage.params, stage.model, seed))
-        network, log = train_model(stage.params, stage.model, seed, position, stage.data, resume)
+        network, log = train_model(stage.params, stage.model, seed, position, stage.data, resumes[position])
         save_model(stage.path(seed), network, stage.params, stage.model, seed, stage.data)
         return pd.DataFrame(log)
 
     logs = stage.for_each_seed(train_seed)
+    for resume in resumes:
+        resume.forget()
     write_table(stage.reports / "training" / f"{stage.model}.csv", pd.concat(logs))
 
 

@@ -45,9 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     def score(method: str, number: int, changes: dict, position: int) -> dict:
         trial, seed = check_params(overridden(plain, changes), config), params.seeds[position]
         model = parse_model(f"tla-b{trial.mining.batch}" if method == "tla" else method, trial)
-        name = f"tune-{params.dataset}-{method}-{number}-{seed}"
-        resume = Resume(name, training_key(trial, model, seed))
+        resume = Resume(f"tune-{params.dataset}-{method}-{number}-{seed}", training_key(trial, model, position))
         network, _ = train_model(trial, model, seed, position, data, resume)
+        resume.forget()
         held = data.split(position, VALIDATION)
         clean, survives = robust(lambda x: network(x)[0], held.x, held.y, params.tune.attacks,
                                  eps=params.attack.eps, generator=stream(seed, "evaluation", device))

@@ -62,7 +62,7 @@ def make_params(write_params):
 @pytest.fixture
 def plain_attack(params):
     """Builds an attack of ten cross-entropy sign steps, with the named fields changed."""
-    base = {"loss": "cross_entropy", "target": "none", "steps": [10], "step_size": 0.02, "random_start": False,
+    base = {"loss": "cross_entropy", "steps": [10], "step_size": 0.02, "random_start": False,
             "restarts": 1, "momentum": "none", "decay": 0.0}
     return lambda **changes: dataclasses.replace(params.evaluate.attacks["fgsm"], **base | changes)
 

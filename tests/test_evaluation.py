@@ -180,7 +180,7 @@ def test_worst_is_at_most_last_and_at_most_clean(evaluate, suite):
 def test_outcomes_stand_in_the_column_of_their_convention(network, split, plain_attack):
     """Images labelled as what the attack aims at are wrong before the first step and right after the last."""
     aimed = dataclasses.replace(split, y=least_likely(lambda x: network(x)[0], split.x))
-    attack = plain_attack(target="least_likely", steps=[1, 60])
+    attack = plain_attack(loss="least_likely", steps=[1, 60])
     columns = attack_columns(network, aimed, "to", attack, eps=0.4, batch=64, generator=torch.Generator())
     assert columns["to_1_worst"].sum() == columns["to_60_worst"].sum() == 0
     assert columns["to_1_last"].sum() < columns["to_60_last"].sum() == 64
@@ -204,3 +204,13 @@ def test_rows_carry_a_referee(evaluate, plain_attack, monkeypatch):
     monkeypatch.setattr(evaluation, "run_attack", lambda *a, eps, **k: honest(*a, eps=2 * eps, **k))
     with pytest.raises(ValueError, match="more than eps"):
         evaluate({"pgd": plain_attack()})
+
+
+def test_a_model_that_returns_nan_is_refused(split, plain_attack):
+    def broken(x):
+        return torch.full((len(x), 10), torch.nan, dtype=x.dtype) * x.sum(), x.flatten(1)
+
+    with pytest.raises(ValueError, match="not finite"):
+        clean_columns(broken, split, 8)
+    with pytest.raises(ValueError, match="not finite"):
+        attack_columns(broken, split, "pgd", plain_attack(), eps=0.1, batch=8, generator=torch.Generator())

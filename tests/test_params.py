@@ -67,7 +67,7 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
     ("methods.tla.lambda1", -0.5), ("methods.tla.lambda2", -0.5), ("methods.alp.weight", -1.0),
     ("methods.alp.pair", "pixels"), ("methods.tla.margin_twin", 0.0), ("methods.kurakin.adversarial_share", 1.0),
     ("methods.at-norm.lambda2", float("inf")), ("evaluate.attacks", {}), ("evaluate.attacks.pgd.loss", "hinge"),
-    ("evaluate.attacks.pgd.momentum", "nesterov"), ("evaluate.attacks.pgd.target", "random"),
+    ("evaluate.attacks.pgd.momentum", "nesterov"), ("evaluate.attacks.pgd.loss", "hinge"),
     ("evaluate.attacks.pgd.steps", []), ("evaluate.attacks.pgd.restarts", 0), ("compare.resamples", 0),
     ("detect.covariance", "round"),
 ], ids=str)

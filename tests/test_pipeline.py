@@ -156,7 +156,7 @@ TINY = {
     "methods.tla-sa.mining_batch": 16, "ablation.batches": [1, 2, 4, 8, 16], "detect.components": 2,
     "represent.images": 20, "represent.iterations": 250, "compare.resamples": 50,
     "evaluate.attacks.pgd.steps": [2, 4], "evaluate.attacks.pgd-restarts.restarts": 2,
-    "evaluate.attacks.cw.images": 20, "evaluate.full": ["at"]}
+    "evaluate.capped": {"cw": 20}, "evaluate.full": ["at"]}
 
 
 def run_all(folder):

@@ -66,10 +66,18 @@ def test_a_stopped_training_continues_to_the_same_bits(params, monkeypatch, name
     assert log == log_of_parts
 
 
-def test_finished_work_leaves_nothing_to_continue(params):
+def test_a_finished_seed_is_not_trained_again_before_its_stage_ends(params, monkeypatch):
+    model, resume = parse_model("um", params), Resume("x", "key", seconds=0)
+    first, _ = train_model(params, model, 0, 0, Pixels(), resume)
+    monkeypatch.setattr(Trainer, "epoch", None)
+    again, _ = train_model(params, model, 0, 0, Pixels(), resume)
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_forgotten_work_leaves_no_file():
     resume = Resume("x", "key", seconds=0)
-    train_model(params, parse_model("um", params), 0, 0, Pixels(), resume)
-    assert resume.load(torch.device("cpu")) is None
+    resume.keep(dict)
+    resume.forget()
     assert not list(resume.path.parent.iterdir())
 
 

@@ -32,7 +32,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin_50(logits: Tensor, labels: Tensor) -> Tensor:
-    """C&W margin as the paper's code has it, -relu(50 - margin): confidence 50 [C:pgd_attack.py]."""
+    """C&W margin as the paper's code has it, -relu(50 - margin): confidence 50 (authors' pgd_attack.py)."""
     return -F.relu(50 - margin(logits, labels))
 
 
@@ -133,10 +133,10 @@ def attack_linf(
 def run_attack(logits_fn: Logits, x: Tensor, y: Tensor, attack: Attack, *, eps: float,
                convention: str, generator: torch.Generator) -> AttackResult:
     """`attack_linf` with the numbers of a params.yaml entry."""
-    targets = least_likely(logits_fn, x) if attack.target == "least_likely" else None
+    targets = least_likely(logits_fn, x) if attack.loss == "least_likely" else None
     return attack_linf(
         logits_fn, x, y, eps=eps, step_size=attack.step_size, steps=attack.steps,
-        loss=LOSSES[attack.loss], targets=targets, random_init=attack.random_start,
+        loss=LOSSES.get(attack.loss, cross_entropy), targets=targets, random_init=attack.random_start,
         restarts=attack.restarts, momentum=attack.momentum, decay=attack.decay,
         convention=convention, generator=generator)
 
@@ -195,7 +195,6 @@ class _Run:
         self.cycle_start = torch.zeros_like(self.period)
         self.mark_step = 0
         self.final = start.clone()
-        self.gradients = 0      # examples x steps, the cost of the run
 
     def ascend(self, logits_fn: Logits, loss: Loss, step_size: float, momentum: str, decay: float) -> None:
         for step in range(self.total + 1):
@@ -221,10 +220,13 @@ class _Run:
     def _look(self, logits_fn, loss, step):
         active = self.active
         if step < self.total:
-            self.gradients += len(active.x)
-            return input_gradient(logits_fn, active.x, active.labels, loss)
-        with torch.no_grad():
-            return logits_fn(active.x), None
+            logits, gradient = input_gradient(logits_fn, active.x, active.labels, loss)
+        else:
+            with torch.no_grad():
+                logits, gradient = logits_fn(active.x), None
+        if not logits.isfinite().all():     # argmax would call such an example correct or not at random
+            raise ValueError(f"the model returned logits that are not finite at attack step {step}")
+        return logits, gradient
 
     def _find_cycles(self, step: int) -> None:
         active = self.active

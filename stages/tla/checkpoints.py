@@ -35,9 +35,9 @@ def resolved(params: Params, model: ModelId) -> dict:
         "method": model.method, "weights": plain["methods"][model.method], "mining_batch": model.batch}
 
 
-def training_key(params: Params, model: ModelId, seed: int) -> str:
-    """What an interrupted training must agree on to be continued."""
-    return json.dumps([resolved(params, model), seed, code_fingerprint()], sort_keys=True)
+def training_key(params: Params, model: ModelId, position: int) -> str:
+    """What an interrupted training must agree on to be continued; the position decides the fold."""
+    return json.dumps([resolved(params, model), params.seeds, position, code_fingerprint()], sort_keys=True)
 
 
 def save_model(path: Path, network: Classifier, params: Params, model: ModelId, seed: int,

@@ -79,7 +79,10 @@ def majority(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def class_distances(query: np.ndarray, query_y: np.ndarray,
                     other: np.ndarray, other_y: np.ndarray) -> tuple[float, float]:
-    """Mean cosine distance 1 - cos of query to other embeddings of its own class, and of other classes."""
+    """Mean cosine distance 1 - cos of queries to the others of their own class, and to those of other classes.
+
+    Row i of both shows the same image, which is not its own neighbour and is left out.
+    """
     distance = 1 - unit(query) @ unit(other).T
-    same = query_y[:, None] == other_y[None, :]
-    return float(distance[same].mean()), float(distance[~same].mean())
+    same, itself = query_y[:, None] == other_y[None, :], np.eye(len(query), dtype=bool)
+    return float(distance[same & ~itself].mean()), float(distance[~same].mean())

@@ -14,7 +14,10 @@ from tla.rows import key, readouts
 def clean_columns(model: nn.Module, split: Split, batch: int) -> dict[str, Tensor]:
     """idx, label and clean_pred of every image of a part, each [n]."""
     with torch.no_grad():
-        clean = torch.cat([model(x)[0].argmax(1) for x in split.x.split(batch)])
+        logits = torch.cat([model(x)[0] for x in split.x.split(batch)])
+    if not logits.isfinite().all():
+        raise ValueError("the model returned logits that are not finite on clean images")
+    clean = logits.argmax(1)
     return {"idx": split.idx, "label": split.y, "clean_pred": clean}
 
 

@@ -1,5 +1,6 @@
 """Small text files that diff well: sorted keys, fixed rounding, written whole or not at all."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -34,11 +35,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
-    """One row per test example, gzipped CSV without a time stamp so that equal rows are equal bytes."""
+    """One row per test example, gzipped CSV; without time stamp and name, so that equal rows are equal bytes."""
+    text = rows.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    rows.to_csv(unfinished, index=False, float_format="%.6g", lineterminator="\n",
-                compression={"method": "gzip", "mtime": 0})
+    unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
     unfinished.replace(path)
 
 

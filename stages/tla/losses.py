@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """D(a, b) = 1 - |cos(a, b)| of matching rows, [n] in [0, 1]; larger means farther [C:utils.py]."""
+    """D(a, b) = 1 - |cos(a, b)| of matching rows, [n] in [0, 1]; larger means farther (authors' utils.py)."""
     return 1 - F.cosine_similarity(a, b, dim=1).abs()
 
 
@@ -21,7 +21,7 @@ def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: flo
 
 
 def norm_term(*embeddings: Tensor) -> Tensor:
-    """Sum over the embeddings [n, d] of the mean of squares over n and d (L_norm as coded, utils.py)."""
+    """Sum over the embeddings [n, d] of the mean of squares over n and d (L_norm as coded in the authors' utils.py)."""
     return torch.stack([h.square().mean() for h in embeddings]).sum()
 
 

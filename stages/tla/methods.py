@@ -50,8 +50,8 @@ def pairing(model: nn.Module, batch: Batch, weights: Pairing) -> tuple[Tensor, L
     """ALP (Kannan et al. 2018): AT plus a squared distance between clean and adversarial logits."""
     adv, clean = model(batch.x_adv), model(batch.x)
     which = 0 if weights.pair == "logits" else 1
-    distance = pairing_loss(clean[which], adv[which])
-    return batch.cross_entropy(adv[0]) + weights.weight * distance, {"pair_distance": distance.item()}
+    distance, loss = pairing_loss(clean[which], adv[which]), batch.cross_entropy(adv[0])
+    return loss + weights.weight * distance, {"cross_entropy": loss.item(), "pair_distance": distance.item()}
 
 
 def mixed(model: nn.Module, batch: Batch, weights: Mixed) -> tuple[Tensor, Logs]:
@@ -63,10 +63,10 @@ def mixed(model: nn.Module, batch: Batch, weights: Mixed) -> tuple[Tensor, Logs]
 
 
 def adversarial_norm(model: nn.Module, batch: Batch, weights: Norm) -> tuple[Tensor, Logs]:
-    """AT plus the embedding-norm term of TLA: the control that has no triplets."""
+    """AT plus the norm term of TLA without its triplets, so without the negative's share of the norm."""
     logits, embedding = model(batch.x_adv)
-    norm = norm_term(embedding, model(batch.x)[1])
-    return batch.cross_entropy(logits) + weights.lambda2 * norm, {"norm_term": norm.item()}
+    norm, loss = norm_term(embedding, model(batch.x)[1]), batch.cross_entropy(logits)
+    return loss + weights.lambda2 * norm, {"cross_entropy": loss.item(), "norm_term": norm.item()}
 
 
 def triplet(model: nn.Module, batch: Batch, weights: Triplet, switched: bool = False) -> tuple[Tensor, Logs]:
@@ -85,7 +85,8 @@ def triplet(model: nn.Module, batch: Batch, weights: Triplet, switched: bool = F
     if weights.margin_class is not None:
         positives.append((weights.margin_class, model(batch.miner.positives(batch.y))[1]))
     negative = model(negatives)[1]
-    loss, logs = batch.cross_entropy(logits), []
+    loss = cross_entropy = batch.cross_entropy(logits)
+    logs = []
     for margin, positive in positives:
         near = cosine_distance(anchor, positive)
         far = cosine_distance(positive if switched else anchor, negative)
@@ -95,7 +96,8 @@ def triplet(model: nn.Module, batch: Batch, weights: Triplet, switched: bool = F
         logs.append(torch.stack([(triplets > 0).float().mean(), near.mean(), far.mean(),
                                  triplets.mean() / margin, norm]).detach())
     mean = torch.stack(logs).mean(0).tolist()
-    return loss, dict(zip(TRIPLET_LOGS, mean, strict=True), no_negative=1 - found.float().mean().item())
+    return loss, dict(zip(TRIPLET_LOGS, mean, strict=True), cross_entropy=cross_entropy.item(),
+                      no_negative=1 - found.float().mean().item())
 
 
 def switched_triplet(model: nn.Module, batch: Batch, weights: Triplet) -> tuple[Tensor, Logs]:

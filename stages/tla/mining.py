@@ -2,7 +2,7 @@
 
 Every step draws a fresh pool of clean training images and embeds it with the current weights in
 evaluation mode; each adversarial anchor takes the pool image of another class whose embedding is
-nearest in signed cosine (paper, section 4; mining steps of train_update_fast_triplet.py).
+nearest in signed cosine (paper, section 4; authors' train_update_fast_triplet.py).
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Miner:
         self.other = _Groups([torch.nonzero(y != k).squeeze(1) for k in classes])
 
     def positives(self, y: Tensor) -> Tensor:
-        """A random image of each class of y; that it is not the anchor's twin is left to chance [C]."""
+        """A random image of each class of y; as in the authors' code, it may be the anchor's twin."""
         return self.augment(self.x[self.same.draw(y, self.generator)])
 
     def negatives(self, model: nn.Module, anchor: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

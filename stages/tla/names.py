@@ -10,13 +10,13 @@ ATTACKS = {
 
 
 def model_label(name: str, params: Params) -> str:
-    """'tla-b1' -> 'TLA-RN', the current pool -> 'TLA', another pool -> 'TLA, pool 30'."""
+    """'tla-b1' -> 'TLA-RN' always, the current pool -> 'TLA', another pool -> 'TLA, pool 30'."""
     model = parse_model(name, params)
     if model.method != "tla":
         return MODELS[name]
-    if model.batch == params.mining.batch:
-        return "TLA"
-    return "TLA-RN" if model.batch == 1 else f"TLA, pool {model.batch}"
+    if model.batch == 1:
+        return "TLA-RN"
+    return "TLA" if model.batch == params.mining.batch else f"TLA, pool {model.batch}"
 
 
 def attack_label(column: str) -> str:

@@ -84,17 +84,21 @@ class TrainingAttack:
 
 @dataclass(frozen=True, config=CHECKED)
 class Attack:
-    """One attack; `steps` lists the budgets one run is read at, `images` caps the images it runs on."""
+    """One attack; `steps` lists the budgets one run is read at. least_likely: targeted cross-entropy."""
 
-    loss: Literal["cross_entropy", "margin", "margin_50"]
-    target: Literal["none", "least_likely"]
+    loss: Literal["cross_entropy", "margin", "margin_50", "least_likely"]
     steps: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
     step_size: Positive
     random_start: Flag
     restarts: Count
     momentum: Literal["none", "l1", "average"]
     decay: Fraction
-    images: Count | None
+
+    def __post_init__(self):
+        if self.momentum == "average" and self.decay == 1:
+            raise ValueError("an average with decay 1 never moves")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("restarts without a random start repeat one run")
 
 
 Attacks = Annotated[dict[str, Attack], Field(min_length=1)]
@@ -143,7 +147,7 @@ class Mixed:
 
 @dataclass(frozen=True, config=CHECKED)
 class Norm:
-    """Adversarial training plus the embedding-norm term of TLA alone."""
+    """Adversarial training plus the norm term of TLA, on the adversarial and the clean embedding."""
 
     lambda2: Weight
 
@@ -186,21 +190,30 @@ class Mining:
 
 @dataclass(frozen=True, config=CHECKED)
 class Ablation:
-    """Pool sizes of the mini-batch ablation; dvc.yaml names each of the five."""
+    """Pool sizes of the mini-batch ablation, 1 (TLA-RN) among them; dvc.yaml names each of the five."""
 
     batches: Annotated[list[Count], Field(min_length=5, max_length=5)]
+
+    def __post_init__(self):
+        if 1 not in self.batches:
+            raise ValueError("1 (TLA-RN) must be among the pool sizes")
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Evaluate:
     """White-box suite: every attack by name, run on at most `batch` images at a time.
 
-    The models named in `full` ignore the `images` cap of an attack and are attacked on every test image.
+    Attacks named in `capped` see only the first so many test images, unless the model is named in `full`.
     """
 
     batch: Count
+    capped: dict[str, Count]
     full: list[str]
     attacks: Attacks
+
+    def images(self, attack: str, model: str) -> int | None:
+        """How many test images an attack on a model sees; None: all."""
+        return None if model in self.full else self.capped.get(attack)
 
 
 @dataclass(frozen=True, config=CHECKED)

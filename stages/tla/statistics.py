@@ -15,18 +15,18 @@ def paired_difference(a: list[np.ndarray], b: list[np.ndarray], resamples: int, 
 
     a[s][i], b[s][i] are 0/1 outcomes of the same image i under training seed s. The bootstrap draws
     seeds with replacement, and images with replacement within each drawn seed. Where seeds differ by
-    no more than image noise the interval is up to sqrt(2) too wide: it errs towards "not resolved".
+    no more than image noise, as on digits, the interval is up to sqrt(2) too wide; where their spread
+    dominates, three to five seeds make it too narrow (it then covers some 80 to 90 %).
     Returns difference, low, high and the number of seeds on which a is ahead.
     """
-    rng = np.random.default_rng(seed)
+    rng, seeds = np.random.default_rng(seed), len(a)
     shares = [np.array([np.mean(d == v) for v in (-1, 0, 1)])
               for d in (np.asarray(x, int) - np.asarray(y, int) for x, y in zip(a, b, strict=True))]
-    sizes = [len(x) for x in a]
-    drawn = rng.integers(len(a), size=(resamples, len(a)))
-    # Resampling images of one seed is a multinomial draw of its outcomes -1, 0 and 1.
-    draws = np.stack([rng.multinomial(n, p, size=(resamples, len(a))) @ [-1, 0, 1] / n
-                      for n, p in zip(sizes, shares, strict=True)], axis=-1)
-    means = np.take_along_axis(draws, drawn[..., None], axis=-1)[..., 0].mean(1)
+    drawn = rng.multinomial(seeds, [1 / seeds] * seeds, size=resamples)     # how often each seed, [resamples, seeds]
+    # Resampling the images of a seed k times over is one multinomial draw of k * n outcomes -1, 0 and 1.
+    sums = [rng.multinomial(times * len(x), p) @ [-1, 0, 1] / len(x)
+            for x, p, times in zip(a, shares, drawn.T, strict=True)]
+    means = np.sum(sums, axis=0) / seeds
     per_seed = np.array([p[2] - p[0] for p in shares])
     low, high = np.quantile(means, [0.025, 0.975])
     return {"difference": per_seed.mean(), "low": low, "high": high, "seeds_won": int((per_seed > 0).sum())}

@@ -35,7 +35,7 @@ def _first(params: Params) -> str:
 def report_text(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame, metrics: dict) -> str:
     """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage."""
     sections = [_head(params, accuracy), _accuracy(params, accuracy), _differences(params, differences),
-                _resolution(params, differences), _sweep(params, accuracy), _detection(params, metrics),
+                _resolution(params, differences), _sweep(params, accuracy, differences), _detection(params, metrics),
                 _retrieval(params, metrics), _files(params)]
     return "\n\n".join(sections) + "\n"
 
@@ -44,7 +44,7 @@ def _head(params: Params, accuracy: pd.DataFrame) -> str:
     return f"""# {params.dataset}: what this study measured
 
 {accuracy.images.iloc[0]:,} test images, {accuracy.seeds.iloc[0]} training seeds, L-infinity eps = {params.attack.eps} on \
-pixels in [0, 1]. All numbers on this page are computed from one row per test image and seed.
+pixels in [0, 1]. Accuracies, differences, AUC and retrieval are computed from one row per test image and seed.
 
 *last*: correct after the last step of every restart (the paper's convention). *worst*: correct at every step up to
 the budget. *union*: correct on the clean image and at every step of every attack; the headline."""
@@ -94,7 +94,8 @@ def _differences(params: Params, differences: pd.DataFrame) -> str:
     return f"""## Paired differences
 
 Bootstrap over seeds and test images jointly ({params.compare.resamples:,} resamples). *yes* where the interval
-excludes zero; the intervals are not corrected for the number of comparisons.
+excludes zero; the intervals are not corrected for the number of comparisons. With few seeds they are too narrow where
+the spread over seeds exceeds the noise of the test images.
 
 {table}"""
 
@@ -107,40 +108,51 @@ def _verdict(difference) -> str:
 
 def _resolution(params: Params, differences: pd.DataFrame) -> str:
     union = differences[differences.outcome == "union_worst"].set_index(["model", "baseline"])
-    tla = f"tla-b{params.mining.batch}"
-    family = [(a, b) for a, b in union.index if "um" not in (a, b)]
-    open_, clear = ([pair for pair in family if (_verdict(union.loc[pair]) == "no") == undecided]
-                    for undecided in (True, False))
-    half = max(100 * (union.loc[pair].high - union.loc[pair].low) / 2 for pair in family)
-
-    def names(pairs):
-        return "; ".join(f"{model_label(a, params)} against {model_label(b, params)} "
-                         f"({100 * union.loc[(a, b)].difference:+.1f})" for a, b in pairs) or "none"
-
+    tla, family = f"tla-b{params.mining.batch}", union[[("um" not in pair) for pair in union.index]]
+    verdicts = pd.Series({pair: _verdict(union.loc[pair]) for pair in family.index})
+    half = (100 * (family.high - family.low) / 2).max()
     gain = union.loc[("at", "um")]
+    scope = ("8x8 digits are another data set than the paper's: this neither confirms nor contradicts a claim made there."
+             if params.data.source == "digits" else "The network and the training budget differ from the paper's where params.yaml says so.")
     return f"""## What {params.dataset} can and cannot resolve
 
-- **Adversarial training against no defence: {'resolved' if gain.low > 0 else 'not resolved'}.** AT is ahead of UM by
-  {100 * gain.difference:.1f} points under the union of attacks (95 % interval {100 * gain.low:.1f} to {100 * gain.high:.1f}).
-- **Differences within the adversarially trained family** have intervals up to ±{half:.1f} points wide. Resolved under
-  the union: {names(clear)}. Not resolved: {names(open_)}.
-- The paper claims gains of about 1 to 5 points for TLA over AT and ALP on MNIST and CIFAR-10. TLA against AT here is
-  {100 * union.loc[(tla, 'at')].difference:+.1f} points [{100 * union.loc[(tla, 'at')].low:+.1f}, \
-{100 * union.loc[(tla, 'at')].high:+.1f}], against ALP {100 * union.loc[(tla, 'alp')].difference:+.1f} \
-[{100 * union.loc[(tla, 'alp')].low:+.1f}, {100 * union.loc[(tla, 'alp')].high:+.1f}].
-  8x8 digits are another data set: this neither confirms nor contradicts a claim made on those."""
+- **Adversarial training (AT) against no defence (UM)** under the union of attacks: {_interval(gain)}; \
+{'not resolved' if _verdict(gain) == 'no' else 'resolved'}.
+- **Among the adversarially trained models** a difference has to exceed up to {half:.1f} points to be resolved.
+  Resolved under the union: {_names(params, union, verdicts[verdicts != 'no'].index)}.
+  Not resolved: {_names(params, union, verdicts[verdicts == 'no'].index)}.
+- The paper claims gains of about 1 to 5 points for TLA over AT and ALP on MNIST and CIFAR-10. Here TLA against AT is
+  {_interval(union.loc[(tla, 'at')])}, against ALP {_interval(union.loc[(tla, 'alp')])}.
+  {scope}{_pool_note(params)}"""
 
 
-def _sweep(params: Params, accuracy: pd.DataFrame) -> str:
-    swept = accuracy[accuracy.name.str.startswith("tla-b")]
-    union = swept[swept.outcome == "union_worst"].assign(batch=lambda t: t.name.str.removeprefix("tla-b").astype(int))
-    ranked = union.sort_values("accuracy")
+def _interval(difference) -> str:
+    return f"{100 * difference.difference:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
+def _names(params: Params, union: pd.DataFrame, pairs) -> str:
+    return "; ".join(f"{model_label(a, params)} against {model_label(b, params)} "
+                     f"({100 * union.loc[(a, b)].difference:+.1f})" for a, b in pairs) or "none"
+
+
+def _pool_note(params: Params) -> str:
+    switched = params.methods["tla-sa"].mining_batch
+    if switched == params.mining.batch:
+        return ""
+    return f"\n- TLA-SA mines from a pool of {switched}, TLA from {params.mining.batch}: their difference mixes two changes."
+
+
+def _sweep(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame) -> str:
+    union = accuracy[(accuracy.outcome == "union_worst") & accuracy.name.str.startswith("tla-b")]
+    ranked = union.assign(batch=union.name.str.removeprefix("tla-b").astype(int)).sort_values("accuracy")
     best, worst = ranked.iloc[-1], ranked.iloc[0]
-    overlap = best.low <= worst.high
+    against = differences[(differences.outcome == "union_worst") & differences.baseline.str.startswith("tla-b")]
+    lines = [f"pool {pair.baseline.removeprefix('tla-b')}: {_interval(pair)}, {_verdict(pair)}" for pair in against.itertuples()]
     return f"""## Size of the negative pool
 
-Highest at {best.batch} ({_percent(best.accuracy)} %), lowest at {worst.batch} ({_percent(worst.accuracy)} %) under the union; \
-their 95 % intervals {'overlap, so an optimum is not resolved' if overlap else 'do not overlap'}.
+Under the union the highest accuracy is at {best.batch} ({_percent(best.accuracy)} %), the lowest at {worst.batch} \
+({_percent(worst.accuracy)} %). The default of {params.mining.batch} minus each other pool, and whether zero is excluded:
+{'; '.join(lines)}.
 
 ![Accuracy against the size of the negative pool](figures/pool-sweep.png)"""
 
@@ -178,7 +190,7 @@ def _retrieval(params: Params, metrics: dict) -> str:
         for name, values in metrics.items() if name.startswith("represent-")]
     return f"""## Neighbours and distances in the embedding
 
-Retrieval of clean training images by cosine similarity. The figure shows the first test image of each class.
+Retrieval of clean training images by cosine similarity. The figure shows, for the first {params.neighbors.queries} classes, the first test image of the first seed.
 
 {pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}
 

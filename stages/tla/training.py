@@ -15,7 +15,7 @@ from tla.data import TRAIN, VALIDATION, Dataset, augment
 from tla.methods import LOSSES, Batch, adversarial_images
 from tla.mining import Miner
 from tla.models import Classifier, build
-from tla.params import ModelId, Params, Train
+from tla.params import ModelId, Params, Train, UserError
 from tla.resume import Resume
 
 
@@ -83,6 +83,9 @@ class Trainer:
         self.optimizer.zero_grad()
         loss, logs = LOSSES[self.model.method](
             self.network, batch, self.params.methods[self.model.method])
+        if not loss.isfinite():
+            raise UserError(f"{self.params.config}: the loss of {self.model} seed {self.seed} is {loss.item()} "
+                            f"in epoch {self.epochs_done + 1}; try a lower train.lr")
         loss.backward()
         self.optimizer.step()
         return {"loss": loss.item()} | logs
@@ -104,7 +107,7 @@ class Trainer:
         return self.network(x)[0]
 
     def _validate(self) -> dict[str, float]:
-        """Robust accuracy on validation images, under the same random starts at every epoch.
+        """Robust accuracy on validation images, under the same stream of random starts at every epoch.
 
         The best checkpoint has the highest; clean accuracy and then the later epoch break ties.
         """
@@ -138,7 +141,7 @@ def train_model(params: Params, model: ModelId, seed: int, position: int, data: 
                 resume: Resume) -> tuple[Classifier, list[dict]]:
     """Train one seed of a model; returns the chosen network and one log row per epoch.
 
-    A run that was stopped continues from what `resume` last kept.
+    A run that was stopped continues from what `resume` last kept; the caller forgets it when all is done.
     """
     trainer = Trainer(params, model, seed, position, data)
     if kept := resume.load(trainer.train.x.device):
@@ -147,6 +150,5 @@ def train_model(params: Params, model: ModelId, seed: int, position: int, data: 
     for _ in tqdm(epochs, f"{model} seed {seed}", unit="epoch", position=position + 1, leave=False, disable=None):
         trainer.epoch()
         resume.keep(trainer.state)
-    resume.forget()
     trainer.network.load_state_dict(trainer.best)
     return trainer.network.eval(), trainer.log
