@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from tla.attacks import LOSSES, pgd_linf, random_start
-from tla.chance import stream
-from tla.data import TEST, TRAIN
+from tla.core.attacks import LOSSES, pgd_linf, random_start
+from tla.core.chance import stream
+from tla.core.data import TEST, TRAIN
+from tla.core.runtime import ModelStage
 from tla.detection import auc_metrics, roc_table
 from tla.embedding import SCORES, Normality, outputs
 from tla.files import write_metrics, write_rows, write_table
 from tla.referee import check
-from tla.runtime import ModelStage
 
 
 def detect_seed(stage: ModelStage, position: int, seed: int) -> pd.DataFrame:

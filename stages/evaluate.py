@@ -9,14 +9,15 @@ from zlib import crc32
 import pandas as pd
 from torch import Tensor
 
-from tla.chance import stream
-from tla.checkpoints import code_fingerprint
-from tla.data import TEST
-from tla.evaluation import attack_columns, clean_columns
+from tla.core.chance import stream
+from tla.core.checkpoints import code_fingerprint
+from tla.core.data import TEST
+from tla.core.resume import Resume
+from tla.core.runtime import ModelStage, map_parallel
+from tla.evaluation import attack_columns, check_model, clean_columns
 from tla.files import write_metrics, write_rows, write_table
-from tla.resume import Resume
+from tla.params import UserError
 from tla.rows import accuracy_metrics, accuracy_table
-from tla.runtime import ModelStage, map_parallel
 
 
 def attack_seed(stage: ModelStage, position: int, name: str) -> tuple[dict[str, Tensor], Resume]:
@@ -38,6 +39,12 @@ def attack_seed(stage: ModelStage, position: int, name: str) -> tuple[dict[str, 
 def main(argv: list[str] | None = None) -> None:
     stage = ModelStage(__doc__, argv)
     params, model = stage.params, stage.model
+
+    for position, seed in enumerate(params.seeds):
+        try:
+            check_model(stage.network(seed), stage.data.split(position, TEST).x[:100], stage.data.classes)
+        except ValueError as error:
+            raise UserError(f"{stage.path(seed)}: the model {error}") from None
 
     # Long attacks first, so that no core is left alone with one at the end.
     attacks = sorted(params.evaluate.attacks, key=lambda name: -cost(params.evaluate.attacks[name]))

@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from tla.attacks import run_attack
-from tla.chance import stream
-from tla.data import TEST, TRAIN
+from tla.core.attacks import run_attack
+from tla.core.chance import stream
+from tla.core.data import TEST, TRAIN
+from tla.core.runtime import ModelStage
 from tla.embedding import majority, outputs, retrieve
 from tla.files import write_metrics, write_rows, write_table
 from tla.pictures import write_tiles
 from tla.referee import check
-from tla.runtime import ModelStage
 
 
 def neighbors_seed(stage: ModelStage, position: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:

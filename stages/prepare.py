@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from tla.data import PARTS, SOURCES, split_parts
+from tla.core.data import PARTS, SOURCES, split_parts
 from tla.files import write_table
 from tla.params import load_params
 

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
 
-from tla.attacks import run_attack
-from tla.chance import stream
-from tla.data import TEST
+from tla.core.attacks import run_attack
+from tla.core.chance import stream
+from tla.core.data import TEST
+from tla.core.runtime import ModelStage
 from tla.embedding import class_distances, outputs, unit
 from tla.files import write_metrics, write_table
 from tla.params import Represent
 from tla.referee import check
-from tla.runtime import ModelStage
 
 
 def plane(embedding: np.ndarray, settings: Represent, seed: int) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from tla.checkpoints import save_model, training_key
+from tla.core.checkpoints import save_model, training_key
+from tla.core.resume import Resume
+from tla.core.runtime import ModelStage
+from tla.core.training import train_model
 from tla.files import write_table
-from tla.resume import Resume
-from tla.runtime import ModelStage
-from tla.training import train_model
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.attacks import robust
-from tla.chance import stream
-from tla.checkpoints import training_key
-from tla.data import VALIDATION, Dataset
+from tla.core.attacks import robust
+from tla.core.chance import stream
+from tla.core.checkpoints import training_key
+from tla.core.data import VALIDATION, Dataset
+from tla.core.resume import Resume
+from tla.core.runtime import map_parallel, setup
+from tla.core.training import train_model
 from tla.files import write_table
 from tla.params import check_params, load_params, parse_model, read_yaml
-from tla.resume import Resume
-from tla.runtime import map_parallel, setup
-from tla.training import train_model
 
 
 def overridden(plain: dict, changes: dict) -> dict:
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     table = Path("reports", params.dataset, "tuning.csv")
     chosen = arguments.method or list(params.tune.trials)
     jobs = [(method, number, changes) for method in chosen for number, changes in enumerate(params.tune.trials[method])]
-    runs = list(product(jobs, range(len(params.seeds))))
+    runs = list(product(jobs, map(params.seeds.index, params.tune.seeds)))
     lines = map_parallel(lambda run: score(*run[0], run[1]), runs, device, "trials")
 
     means = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(

@@ -11,8 +11,8 @@ import yaml
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from tla.data import Dataset, digits, split_parts
-from tla.models import build
+from tla.core.data import Dataset, digits, split_parts
+from tla.core.models import build
 from tla.params import Model, load_params
 
 # One thread: the tests share their machine, and their tensors are too small to gain from a second one.

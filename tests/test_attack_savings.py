@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tla.attacks import LOSSES, attack_linf, pgd_linf, random_start, toward
+from tla.core.attacks import LOSSES, attack_linf, pgd_linf, random_start, toward
 
 BUDGETS = [5, 50, 300]
 

@@ -9,7 +9,7 @@ import yaml
 from conftest import PARAMS
 from torch.nn import functional as F
 
-from tla.attacks import (
+from tla.core.attacks import (
     LOSSES,
     attack_linf,
     input_gradient,

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from tla.attacks import least_likely
-from tla.data import Split
+from tla.core.attacks import least_likely
+from tla.core.data import Split
 from tla.evaluation import attack_columns, clean_columns
 from tla.files import read_metrics, read_rows, write_metrics, write_rows, write_table
-from tla.rows import accuracy_metrics, accuracy_table, correct_columns, readouts
-from tla.statistics import wilson
+from tla.rows import accuracy_metrics, accuracy_table, correct_columns, readouts, wilson
 
 # Two seeds share the images 10 and 11; image 12 is seed 1's alone.
 ROWS = pd.DataFrame(

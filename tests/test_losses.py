@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tla.losses import cosine_distance, mixed_cross_entropy, norm_term, pairing_loss, triplet_loss
+from tla.core.losses import cosine_distance, mixed_cross_entropy, norm_term, pairing_loss, triplet_loss
 
 
 def at_angle(*degrees, length=1.0):

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tla.attacks import pgd_linf, random_start
-from tla.chance import STREAMS, stream, stream_seed
-from tla.checkpoints import save_model, training_key
-from tla.losses import cosine_distance
-from tla.methods import LOSSES, Batch, adversarial_images
-from tla.mining import Miner
+from tla.core.attacks import pgd_linf, random_start
+from tla.core.chance import STREAMS, stream, stream_seed
+from tla.core.checkpoints import save_model, training_key
+from tla.core.losses import cosine_distance
+from tla.core.methods import LOSSES, Batch, adversarial_images
+from tla.core.mining import Miner
+from tla.core.resume import Resume
+from tla.core.training import Trainer, lr_factor, make_optimizer, train_model
 from tla.params import Mixed, Norm, NoWeights, Pairing, Triplet, parse_model
-from tla.resume import Resume
-from tla.training import Trainer, lr_factor, make_optimizer, train_model
 
 SMALL = {"model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "train.validate_every": 10,
          "attack.steps": 3, "attack.step_size": 0.06}
@@ -381,7 +381,7 @@ def test_checkpoint_has_the_best_validation_robust_accuracy(scores, chosen, smal
     trainer = trainer_of("at", small({"train.validate_every": 1}), dataset)
     rows = torch.arange(len(trainer.held.y))
     outcomes = iter([(rows < clean, rows < robust) for robust, clean in scores])
-    monkeypatch.setattr("tla.training.robust", lambda *_, **__: next(outcomes))
+    monkeypatch.setattr("tla.core.training.robust", lambda *_, **__: next(outcomes))
     weights = []
     for _ in scores:
         trainer.epoch()
@@ -395,7 +395,7 @@ def test_training_returns_the_chosen_weights_in_evaluation_mode(small, dataset, 
     first = trainer_of("at", params, dataset)
     first.epoch()
     rows, scores = torch.arange(len(first.held.y)), iter([20, 12, 5])
-    monkeypatch.setattr("tla.training.robust", lambda *_, **__: (rows < 20, rows < next(scores)))
+    monkeypatch.setattr("tla.core.training.robust", lambda *_, **__: (rows < 20, rows < next(scores)))
     network, _ = train("at", params)
     assert same_weights(network.state_dict(), first.network.state_dict())
     assert not any(module.training for module in network.modules())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tla.mining import Miner, hardest_negative
+from tla.core.mining import Miner, hardest_negative
 from tla.params import UserError
 
 

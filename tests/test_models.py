@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from tla.checkpoints import load_model, save_model
-from tla.models import build
+from tla.core.checkpoints import load_model, save_model
+from tla.core.models import build
 from tla.params import Model, UserError, parse_model
 
 

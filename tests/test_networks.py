@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from tla import networks
-from tla.models import Classifier
-from tla.networks import PoolAndPad, SameConv, Standardize, Unit, basic_unit, bottleneck, wide_unit
+from tla.core import networks
+from tla.core.models import Classifier
+from tla.core.networks import PoolAndPad, SameConv, Standardize, Unit, basic_unit, bottleneck, wide_unit
 from tla.params import UserError
 
 # Architecture: image shape and widths as published, widths for tests (of odd differences, where that is allowed).

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_pipeline import edited
 
-from tla.data import TRAIN, VALIDATION, Dataset, Split
+from tla.core.data import TRAIN, VALIDATION, Dataset, Split
+from tla.core.resume import Resume
+from tla.core.training import Trainer, train_model
 from tla.params import check_params, parse_model
-from tla.resume import Resume
-from tla.training import Trainer, train_model
 
 
 class Pixels(Dataset):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tla.statistics import paired_difference, wilson
+from tla.rows import wilson
+from tla.statistics import paired_difference
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [

@@ -4,11 +4,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tla.attacks import run_attack
-from tla.data import Split
+from tla.core.attacks import run_attack
+from tla.core.data import Split
 from tla.params import Attack
 from tla.referee import check
 from tla.rows import key, readouts
+
+
+def check_model(model: nn.Module, x: Tensor, classes: int) -> None:
+    """Raise ValueError where a model is unfit for gradient attacks: wrong shape, not finite, random, no logits."""
+    with torch.no_grad():
+        logits, again = model(x)[0], model(x)[0]
+    if logits.shape != (len(x), classes):
+        raise ValueError(f"returned logits of shape {tuple(logits.shape)}, not {(len(x), classes)}")
+    if not logits.isfinite().all():
+        raise ValueError("returned logits that are not finite")
+    if not logits.equal(again):
+        raise ValueError("answered differently when asked again; attacks need a fixed model")
+    if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(x), device=x.device), atol=1e-4):
+        raise ValueError("returned probabilities; attacks need logits, or the gradient vanishes")
 
 
 def clean_columns(model: nn.Module, split: Split, batch: int) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 from tla.params import Params, parse_model
 
-MODELS = {"um": "UM", "at": "AT", "alp": "ALP", "kurakin": "Kurakin", "at-norm": "AT + norm", "tla-sa": "TLA-SA"}
+MODELS = {"um": "UM", "at": "AT", "alp": "ALP", "kurakin": "Kurakin", "trades": "TRADES",
+          "at-norm": "AT + norm", "tla-sa": "TLA-SA"}
 ATTACKS = {
     "clean": "clean", "fgsm": "FGSM", "ifgsm": "iterative FGSM", "fgsm_least_likely": "FGSM, least likely",
     "ifgsm_least_likely": "iterative FGSM, least likely", "pgd_restarts": "PGD, restarts", "cw": "C&W",

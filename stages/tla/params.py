@@ -53,7 +53,7 @@ class Data:
     `validation` is held out of the training images: a share, or a number of images.
     """
 
-    source: Literal["digits", "mnist", "cifar10"]
+    source: Literal["digits", "mnist", "cifar10", "tiny-imagenet"]
     folds: Annotated[Integer, Field(ge=2)] | None
     split_seed: Natural
     validation: OpenFraction | Count
@@ -146,6 +146,13 @@ class Mixed:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Trades:
+    """TRADES: `beta` weighs the divergence of adversarial from clean predictions (1 / lambda in the paper)."""
+
+    beta: Weight
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Norm:
     """Adversarial training plus the norm term of TLA, on the adversarial and the clean embedding."""
 
@@ -174,7 +181,7 @@ class SwitchedTriplet(Triplet):
 
 
 Methods = TypedDict("Methods", {
-    "um": NoWeights, "at": NoWeights, "alp": Pairing, "kurakin": Mixed,
+    "um": NoWeights, "at": NoWeights, "alp": Pairing, "kurakin": Mixed, "trades": Trades,
     "at-norm": Norm, "tla": Triplet, "tla-sa": SwitchedTriplet,
 })
 Methods.__pydantic_config__ = CHECKED
@@ -251,8 +258,9 @@ class Represent:
 
 @dataclass(frozen=True, config=CHECKED)
 class Tune:
-    """Hyper-parameter trials per method: dotted keys and the values they take; `attacks` score them."""
+    """Hyper-parameter trials per method: dotted keys and the values they take; `attacks` score them on each seed."""
 
+    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
     attacks: Attacks
     trials: dict[str, Annotated[list[dict[str, Real | Integer | None]], Field(min_length=1)]]
 

@@ -1,14 +1,6 @@
-"""Intervals and paired differences, on numpy and scipy."""
+"""Paired differences between models, with intervals."""
 
 import numpy as np
-from scipy.special import ndtri  # scipy.stats takes half a second to import, in every stage
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson 95 % interval of a share observed on n images (Wilson 1927)."""
-    z = ndtri(0.975)
-    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
 
 
 def paired_difference(a: list[np.ndarray], b: list[np.ndarray], resamples: int, seed: int) -> dict:

@@ -18,13 +18,13 @@ sys.path.insert(0, str(ROOT / "stages"))
 
 import torch  # noqa: E402
 
-from tla.attacks import LOSSES, attack_linf, pgd_linf, random_start  # noqa: E402
-from tla.chance import stream  # noqa: E402
-from tla.data import TEST, TRAIN  # noqa: E402
-from tla.methods import LOSSES as METHODS  # noqa: E402
+from tla.core.attacks import LOSSES, attack_linf, pgd_linf, random_start  # noqa: E402
+from tla.core.chance import stream  # noqa: E402
+from tla.core.data import TEST, TRAIN  # noqa: E402
+from tla.core.methods import LOSSES as METHODS  # noqa: E402
+from tla.core.runtime import ModelStage  # noqa: E402
+from tla.core.training import Trainer  # noqa: E402
 from tla.params import parse_model  # noqa: E402
-from tla.runtime import ModelStage  # noqa: E402
-from tla.training import Trainer  # noqa: E402
 
 
 def seconds(function, repeats=5):

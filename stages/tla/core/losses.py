@@ -30,6 +30,11 @@ def pairing_loss(clean: Tensor, adversarial: Tensor) -> Tensor:
     return (adversarial - clean).square().sum(1).mean()
 
 
+def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(softmax(reference) || softmax(logits)) per example, [n]."""
+    return F.kl_div(logits.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
 def mixed_cross_entropy(clean_loss: Tensor, adversarial_loss: Tensor, weight: float) -> Tensor:
     """Kurakin et al. 2017, equation 1: (sum clean + weight * sum adversarial) / (m - k + weight * k).
 

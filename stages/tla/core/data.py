@@ -79,10 +79,7 @@ def digits() -> Raw:
 def mnist() -> Raw:
     """MNIST, 60,000 training and 10,000 test images of 28x28, from data/raw or downloaded there."""
     from torchvision.datasets import MNIST
-    for name, md5 in MNIST_FILES.items():
-        path = RAW / "MNIST" / "raw" / name
-        if path.exists() and hashlib.md5(path.read_bytes()).hexdigest() != md5:
-            raise UserError(f"{path}: is altered or cut short; delete it and run again")
+    _refuse_altered(RAW / "MNIST" / "raw", MNIST.resources + list(MNIST_FILES.items()))
     sets = _torchvision(MNIST, "MNIST/raw/train-images-idx3-ubyte.gz and its three companions")
     x, y = (np.concatenate([np.asarray(getattr(s, k)) for s in sets]) for k in ("data", "targets"))
     return Raw(x[:, None], y, 255, 10_000)
@@ -91,9 +88,34 @@ def mnist() -> Raw:
 def cifar10() -> Raw:
     """CIFAR-10, 50,000 training and 10,000 test images of 3x32x32, from data/raw or downloaded there."""
     from torchvision.datasets import CIFAR10
+    _refuse_altered(RAW / CIFAR10.base_folder, CIFAR10.train_list + CIFAR10.test_list)
     sets = _torchvision(CIFAR10, "cifar-10-batches-py/ (or cifar-10-python.tar.gz)")
     x, y = (np.concatenate([np.asarray(getattr(s, k)) for s in sets]) for k in ("data", "targets"))
     return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, 10_000)
+
+
+def tiny_imagenet() -> Raw:
+    """Tiny ImageNet, 100,000 training and, as its test set, 10,000 validation images of 3x64x64, from data/raw."""
+    from torchvision.datasets.folder import pil_loader
+    folder = RAW / "tiny-imagenet-200"
+    train = sorted(folder.glob("train/*/images/*.JPEG"))
+    annotations = folder / "val" / "val_annotations.txt"
+    lines = [line.split("\t") for line in annotations.read_text().splitlines()] if annotations.exists() else []
+    if (len(train), len(lines)) != (100_000, 10_000):
+        raise UserError(f"{folder}: has {len(train)} training and {len(lines)} validation images, not 100000 "
+                        "and 10000; extract tiny-imagenet-200.zip there")
+    wnids = sorted({path.parts[-3] for path in train})
+    named = [(path, path.parts[-3]) for path in train] + [(folder / "val/images" / line[0], line[1]) for line in lines]
+    x = np.stack([np.asarray(pil_loader(path)) for path, _ in named])
+    y = np.array([wnids.index(wnid) for _, wnid in named])
+    return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, 10_000)
+
+
+def _refuse_altered(folder: Path, files: list[tuple[str, str]]) -> None:
+    """Raise UserError for a file of that name that is there with another MD5."""
+    for name, md5 in files:
+        if (folder / name).exists() and hashlib.md5((folder / name).read_bytes()).hexdigest() != md5:
+            raise UserError(f"{folder / name}: is altered or cut short; delete it and run again")
 
 
 def _torchvision(kind, files: str) -> list:
@@ -105,7 +127,7 @@ def _torchvision(kind, files: str) -> list:
         raise UserError(f"{RAW}: cannot download or read it ({reason}); put {files} there") from None
 
 
-SOURCES = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+SOURCES = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "tiny-imagenet": tiny_imagenet}
 
 
 def split_parts(raw: Raw, seeds: list[int], data: Data) -> np.ndarray:

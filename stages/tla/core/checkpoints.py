@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tla.data import Dataset
-from tla.models import Classifier, build
+from tla.core.data import Dataset
+from tla.core.models import Classifier, build
 from tla.params import ModelId, Params, UserError
 
 CODE = ("attacks", "chance", "data", "losses", "methods", "mining", "models", "networks", "training")

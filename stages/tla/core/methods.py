@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tla.attacks import LOSSES as ATTACK_LOSSES
-from tla.attacks import pgd_linf, random_start
-from tla.losses import cosine_distance, hinge, mixed_cross_entropy, norm_term, pairing_loss
-from tla.mining import Miner
-from tla.params import Mixed, Norm, NoWeights, Pairing, Triplet
+from tla.core.attacks import LOSSES as ATTACK_LOSSES
+from tla.core.attacks import pgd_linf, random_start
+from tla.core.losses import cosine_distance, hinge, kl_divergence, mixed_cross_entropy, norm_term, pairing_loss
+from tla.core.mining import Miner
+from tla.params import Mixed, Norm, NoWeights, Pairing, Trades, Triplet
 
 Logs = dict[str, float]
 # A triplet loss near its margin with all triplets active means that embeddings have collapsed.
@@ -60,6 +60,13 @@ def mixed(model: nn.Module, batch: Batch, weights: Mixed) -> tuple[Tensor, Logs]
     logits = model(torch.cat([batch.x_adv[:k], batch.x[k:]]))[0]
     loss = F.cross_entropy(logits, batch.y, reduction="none", label_smoothing=batch.smoothing)
     return mixed_cross_entropy(loss[k:], loss[:k], weights.adversarial_weight), {}
+
+
+def trades(model: nn.Module, batch: Batch, weights: Trades) -> tuple[Tensor, Logs]:
+    """TRADES (Zhang et al. 2019): clean cross-entropy plus beta times KL(clean || adversarial)."""
+    clean, adv = model(batch.x)[0], model(batch.x_adv)[0]
+    divergence, loss = kl_divergence(adv, clean).mean(), batch.cross_entropy(clean)
+    return loss + weights.beta * divergence, {"cross_entropy": loss.item(), "divergence": divergence.item()}
 
 
 def adversarial_norm(model: nn.Module, batch: Batch, weights: Norm) -> tuple[Tensor, Logs]:
@@ -118,7 +125,7 @@ def _mine(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 MethodLoss = Callable[[nn.Module, Batch, object], tuple[Tensor, Logs]]
 LOSSES: dict[str, MethodLoss] = {
     "um": undefended, "at": adversarial, "alp": pairing, "kurakin": mixed,
-    "at-norm": adversarial_norm, "tla": triplet, "tla-sa": switched_triplet,
+    "trades": trades, "at-norm": adversarial_norm, "tla": triplet, "tla-sa": switched_triplet,
 }
 
 
@@ -128,7 +135,8 @@ def adversarial_images(
 ) -> Tensor:
     """Training images of a method: clean for UM, one FGSM step for Kurakin, PGD for all others.
 
-    PGD raises the model's own (smoothed) cross-entropy from a random start, as the authors' code does.
+    PGD raises the model's own (smoothed) cross-entropy from a random start, as the authors' code does;
+    for TRADES it raises the divergence from the clean prediction.
     """
     if method == "um":
         return x
@@ -138,6 +146,13 @@ def adversarial_images(
 
     def loss(logits, labels):
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+
+    if method == "trades":
+        with torch.no_grad():
+            clean = logits_fn(x)
+
+        def loss(logits, labels):
+            return kl_divergence(logits, clean)
 
     return pgd_linf(logits_fn, x, y, eps=eps, step_size=step_size, steps=steps, loss=loss,
                     start=random_start(x, eps, generator))

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tla import networks
+from tla.core import networks
 from tla.params import Model, UserError
 
 
@@ -45,12 +45,18 @@ def mlp(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
 
 
 def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
-    """4x4 convolutions of stride 2 and padding 1 of all but the last width, then a linear layer of that."""
-    channels = [shape[0], *widths[:-1]]
-    layers = [[nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()] for a, b in zip(channels, channels[1:], strict=False)]
-    side = [size >> len(layers) for size in shape[1:]]
-    flat = channels[-1] * math.prod(side)
-    return nn.Sequential(*sum(layers, []), nn.Flatten(), nn.Linear(flat, widths[-1]), nn.ReLU())
+    """4x4 convolutions of stride 2 and padding 1 of all but the last width, then a linear layer of that.
+
+    The first is computed as a 2x2 convolution of the image's 2x2 blocks: the same sums, and the
+    gradient with respect to pixels, where attacks spend their time, takes a sixth of it.
+    """
+    first, *channels = widths[:-1]
+    padding = nn.ZeroPad2d((1, 1 - shape[2] % 2, 1, 1 - shape[1] % 2))    # of an odd side only one end is reached
+    layers = [padding, nn.PixelUnshuffle(2), nn.Conv2d(4 * shape[0], first, 2), nn.ReLU()]
+    for a, b in zip([first, *channels], channels, strict=False):
+        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
+    flat = widths[-2] * math.prod(size >> len(widths) - 1 for size in shape[1:])
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, widths[-1]), nn.ReLU())
 
 
 BODIES = {"mlp": mlp, "convnet": convnet, "paper-convnet": networks.paper_convnet,

@@ -1,6 +1,7 @@
 """Where and how a stage computes: device, determinism, one worker process per core."""
 
 import argparse
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,9 +12,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tla.checkpoints import load_model
-from tla.data import Dataset
-from tla.models import Classifier
+from tla.core.checkpoints import load_model
+from tla.core.data import Dataset
+from tla.core.models import Classifier
 from tla.params import load_params, parse_model
 
 
@@ -23,7 +24,18 @@ def setup() -> torch.device:
     # The same as use_deterministic_algorithms(True), which also loads the compiler, a second per stage.
     torch.set_deterministic_debug_mode("error")
     torch.set_num_threads(1)
+    _keep_freed_memory()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed tensors: fresh pages from the kernel for each cost up to a third of an attack."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):    # another C library
+        return
+    for parameter in (-1, -3):                      # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        mallopt(parameter, 1 << 30)
 
 
 def map_parallel(function: Callable, items: Sequence, device: torch.device, title: str) -> list:

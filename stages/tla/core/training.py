@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tla.attacks import robust
-from tla.chance import stream, stream_seed
-from tla.data import TRAIN, VALIDATION, Dataset, augment
-from tla.methods import LOSSES, Batch, adversarial_images
-from tla.mining import Miner
-from tla.models import Classifier, build
+from tla.core.attacks import robust
+from tla.core.chance import stream, stream_seed
+from tla.core.data import TRAIN, VALIDATION, Dataset, augment
+from tla.core.methods import LOSSES, Batch, adversarial_images
+from tla.core.mining import Miner
+from tla.core.models import Classifier, build
+from tla.core.resume import Resume
 from tla.params import ModelId, Params, Train, UserError
-from tla.resume import Resume
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
