@@ -4,11 +4,15 @@ VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 CONFIG ?= params.yaml
 
-.PHONY: help repro test lint tune bench clean
+EXPERIMENTS = mnist-fast mnist-paper cifar10-fast cifar10-paper
+
+.PHONY: help repro $(EXPERIMENTS) graphs test test-slow lint tune bench clean
 
 help:
 	@echo "make repro   reproduce the study on digits (minutes)"
-	@echo "make test    lint and test"
+	@echo "make mnist-fast (mnist-paper, cifar10-fast, cifar10-paper)   the same study on another data set"
+	@echo "make graphs  copy dvc.yaml to the folders of the other data sets"
+	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
 	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
 	@echo "make bench   time the attack engine and the pipeline"
 	@echo "make clean   remove caches of tools, not results"
@@ -24,11 +28,23 @@ repro: $(VENV)/.ready
 	@python stages/readme.py
 	@echo "Done. Open reports/digits/REPORT.md"
 
+# The models that are stored in artifacts/ are fetched, not trained again.
+$(EXPERIMENTS): $(VENV)/.ready
+	dvc --cd experiments/$@ repro --pull --allow-missing
+
+graphs: $(EXPERIMENTS:%=experiments/%/dvc.yaml)
+
+experiments/%/dvc.yaml: dvc.yaml
+	cp $< $@
+
 lint: $(VENV)/.ready
 	ruff check .
 
 test: lint
 	python -m pytest
+
+test-slow: $(VENV)/.ready
+	python -m pytest -m slow
 
 tune: $(VENV)/.ready
 	python stages/tune.py $(CONFIG)

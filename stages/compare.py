@@ -13,9 +13,9 @@ from tla.statistics import paired_difference
 
 def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
     """Which model is set against which: TLA against baselines, controls and other pools, and these among themselves."""
-    others = dict.fromkeys(["at", "alp", "at-norm", "tla-sa", *pools])
+    others = dict.fromkeys(["at", "alp", "trades", "at-norm", "tla-sa", *pools])
     return [(tla, other) for other in others if other != tla] + [
-        ("alp", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
+        ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Put the results table of the digits study between the markers of README.md; `make repro` ends with it."""
+"""Put the results tables of the studies between their markers in README.md; `make repro` ends with it."""
 
 from pathlib import Path
 
@@ -8,23 +8,28 @@ from tla.files import write_text
 from tla.params import load_params
 from tla.text import results_table
 
-START, END = "<!-- results: written by stages/readme.py -->\n", "<!-- end of results -->"
+START, END = "<!-- results of {}: written by stages/readme.py -->\n", "<!-- end of results -->"
+STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
 
 
-def updated(readme: str, table: str) -> str:
-    """The README with the text between the markers replaced. Raises ValueError without the markers."""
-    before, found, rest = readme.partition(START)
+def updated(readme: str, dataset: str, table: str) -> str:
+    """The README with the text between a study's markers replaced. Raises ValueError without the markers."""
+    before, found, rest = readme.partition(START.format(dataset))
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise ValueError(f"README.md lacks the marker lines {START.strip()} and {END}")
-    return f"{before}{START}\n{table}\n\n{END}{after}"
+        raise ValueError(f"README.md lacks the marker lines {START.format(dataset).strip()} and {END}")
+    return f"{before}{found}\n{table}\n\n{END}{after}"
 
 
 def main() -> None:
-    params = load_params("params.yaml")
-    accuracy = pd.read_csv(Path("reports", params.dataset, "tables", "accuracy.csv"))
-    readme = Path("README.md")
-    write_text(readme, updated(readme.read_text(), results_table(params, accuracy, commands=True)))
+    path = Path("README.md")
+    readme = path.read_text()
+    for study in STUDIES:
+        params = load_params(study)
+        accuracy = pd.read_csv(Path("reports", params.dataset, "tables", "accuracy.csv"))
+        table = results_table(params, accuracy, commands=params.root == ".")
+        readme = updated(readme, params.dataset, table)
+    write_text(path, readme)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tla.core.methods import LOSSES, Batch, adversarial_images
 from tla.core.mining import Miner
 from tla.core.resume import Resume
 from tla.core.training import Trainer, lr_factor, make_optimizer, train_model
-from tla.params import Mixed, Norm, NoWeights, Pairing, Triplet, parse_model
+from tla.params import Mixed, Norm, NoWeights, Pairing, Trades, Triplet, parse_model
 
 SMALL = {"model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "train.validate_every": 10,
          "attack.steps": 3, "attack.step_size": 0.06}
@@ -108,6 +108,14 @@ def test_kurakin_weighs_adversarial_against_clean_images(smoothing, batch, model
     adversarial = cross_entropy_by_hand(model(batch.x_adv[:2])[0], batch.y[:2], smoothing)
     clean = cross_entropy_by_hand(model(batch.x[2:])[0], batch.y[2:], smoothing)
     torch.testing.assert_close(loss, (0.3 * adversarial.sum() + clean.sum()) / 6.6)
+
+
+def test_trades_adds_the_divergence_of_adversarial_from_clean_predictions(batch, model):
+    loss, logs = LOSSES["trades"](model, batch, Trades(beta=0.5))
+    clean, adv = (model(x)[0].softmax(1) for x in (batch.x, batch.x_adv))
+    divergence = sum((p * (p.log() - q.log())).sum() for p, q in zip(clean, adv, strict=True)) / 8
+    torch.testing.assert_close(loss, F.cross_entropy(model(batch.x)[0], batch.y) + 0.5 * divergence)
+    assert logs["divergence"] == pytest.approx(divergence.item())
 
 
 def test_norm_control_adds_the_mean_squares_of_both_embeddings(batch, model):
@@ -233,6 +241,22 @@ def test_other_training_images_raise_the_smoothed_cross_entropy_from_a_random_st
     torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-12)
 
 
+def test_trades_training_images_raise_the_divergence_from_the_clean_prediction(logits_fn, images):
+    clean = logits_fn(images[0]).softmax(1)
+    x_adv = adversarial_images("trades", logits_fn, *images, smoothing=0.3, generator=seeded(5), **ATTACK)
+    expected = pgd_linf(logits_fn, *images, start=random_start(images[0], 0.1, seeded(5)), **ATTACK,
+                        loss=lambda logits, y: (clean * (clean.log() - logits.log_softmax(1))).sum(1))
+    torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-12)
+
+
+def test_trades_without_its_divergence_trains_exactly_like_um(small, dataset):
+    params = small({"methods.trades.beta": 0.0})
+    trades, um = trainer_of("trades", params, dataset), trainer_of("um", params, dataset)
+    for _ in range(2):
+        trades.epoch(), um.epoch()
+    assert same_weights(trades.network.state_dict(), um.network.state_dict())
+
+
 # Reductions: without batch norm, a method whose weights are zero is plain adversarial training
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -250,7 +274,7 @@ def test_weight_zero_trains_exactly_like_at(name, off, optimizer, small, dataset
     assert same_weights(method.network.state_dict(), at.network.state_dict())
 
 
-@pytest.mark.parametrize("name", ["um", "alp", "kurakin", "at-norm", "tla-b20", "tla-b1", "tla-sa"])
+@pytest.mark.parametrize("name", ["um", "alp", "kurakin", "trades", "at-norm", "tla-b20", "tla-b1", "tla-sa"])
 def test_every_method_trains_otherwise_than_at(name, small, dataset):
     params = small({"methods.tla-sa.mining_batch": 20})
     method, at = trainer_of(name, params, dataset), trainer_of("at", params, dataset)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tla.core.checkpoints import load_model, save_model
-from tla.core.models import build
+from tla.core.models import build, convnet
 from tla.params import Model, UserError, parse_model
 
 
@@ -163,3 +163,12 @@ def test_a_file_of_another_model_is_refused(name, saved):
 def test_a_missing_file_is_refused(saved):
     path, _, params, model = saved
     refusal(path.with_name("seed-4.safetensors"), params, model)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 14)])
+def test_the_first_convolution_by_blocks_is_a_4x4_convolution_of_stride_2(shape):
+    body = convnet(shape, [5, 7]).double()
+    blocks = body[2].weight                                         # [5, 4c, 2, 2], channels in blocks of 2x2
+    kernel = blocks.view(5, shape[0], 2, 2, 2, 2).permute(0, 1, 4, 2, 5, 3).reshape(5, shape[0], 4, 4)
+    x = torch.rand(2, *shape, dtype=torch.float64)
+    torch.testing.assert_close(body[:3](x), torch.nn.functional.conv2d(x, kernel, body[2].bias, 2, 1))

@@ -28,7 +28,7 @@ def test_parameters_cannot_be_changed(params):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("atack", 3), ("data.fold", 5), ("methods.trades", 1), ("methods.um.weight", 0.5), ("methods.tla.lambda3", 0.1),
+    ("atack", 3), ("data.fold", 5), ("methods.mart", 1), ("methods.um.weight", 0.5), ("methods.tla.lambda3", 0.1),
     ("evaluate.attacks.pgd.norm", "l2"), ("train.selection.pgd.seed", 1),
 ], ids=str)
 def test_an_unknown_key_is_refused(key, value, write_params):
@@ -119,7 +119,7 @@ def test_tla_sa_has_a_pool_of_its_own(make_params):
 
 @pytest.mark.parametrize("name", [
     "", "tla", "tla-b", "tla-b0", "tla-b-1", "tla-b3.0", "tla-b030", "tla-b30 ", "tla-b30\n", "TLA-b30", "at-b30",
-    "tla-sa-b30", "trades"], ids=repr)
+    "tla-sa-b30", "mart"], ids=repr)
 def test_a_bad_name_is_refused_with_the_choices(name, params):
     with pytest.raises(UserError) as refused:
         parse_model(name, params)

@@ -218,6 +218,12 @@ class Evaluate:
     full: list[str]
     attacks: Attacks
 
+    def __post_init__(self):
+        if missing := sorted({"fgsm", "pgd", "pgd-restarts", "cw", "mim"} - self.attacks.keys()):
+            raise ValueError(f"the report shows these attacks too: {', '.join(missing)}")
+        if unknown := sorted(self.capped.keys() - self.attacks.keys()):
+            raise ValueError(f"capped names attacks that are not listed: {', '.join(unknown)}")
+
     def images(self, attack: str, model: str) -> int | None:
         """How many test images an attack on a model sees; None: all."""
         return None if model in self.full else self.capped.get(attack)

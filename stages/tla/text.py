@@ -57,7 +57,8 @@ def _percent(value: float) -> str:
 def results_table(params: Params, accuracy: pd.DataFrame, commands: bool) -> str:
     """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line.
 
-    accuracy: columns name, outcome, accuracy, low, high, std.
+    accuracy: columns name, outcome, accuracy, low, high, std, images. Where long attacks see only the
+    first test images, each accuracy is over those its attack saw, and the union over those all saw.
     """
     lines = []
     for name, part in accuracy.groupby("name", sort=False):
@@ -67,6 +68,8 @@ def results_table(params: Params, accuracy: pd.DataFrame, commands: bool) -> str
         union = part.loc["union_worst"]
         line["95 % interval"] = f"{_percent(union.low)}–{_percent(union.high)}"
         line["seeds"] = f"± {_percent(union['std'])}"
+        if accuracy.images.nunique() > 1:
+            line["images"] = f"{union.images:,}"
         lines.append(line | ({"command": f"`dvc repro evaluate@{name}`"} if commands else {}))
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 

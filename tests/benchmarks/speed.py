@@ -20,7 +20,7 @@ import torch  # noqa: E402
 
 from tla.core.attacks import LOSSES, attack_linf, pgd_linf, random_start  # noqa: E402
 from tla.core.chance import stream  # noqa: E402
-from tla.core.data import TEST, TRAIN  # noqa: E402
+from tla.core.data import TEST  # noqa: E402
 from tla.core.methods import LOSSES as METHODS  # noqa: E402
 from tla.core.runtime import ModelStage  # noqa: E402
 from tla.core.training import Trainer  # noqa: E402
@@ -64,18 +64,20 @@ def engine():
                   f"({1000 * short:.0f} ms), plain loop of 100 steps {seconds(lambda: plain(100), 2) / short:4.2f}x")
 
 
-def training():
-    """One epoch of each method relative to AT."""
-    stage = ModelStage(__doc__, ["params.yaml", "--model", "at"])
+def training(config):
+    """A training step of each method relative to AT, and the minutes one core takes to train one seed."""
+    stage = ModelStage(__doc__, [config, "--model", "at"])
     params, times = stage.params, {}
     for method in METHODS:
-        name = f"tla-b{params.mining.batch}" if method == "tla" else method
-        trainer = Trainer(params, parse_model(name, params), params.seeds[0], 0, stage.data)
-        trainer._validate = dict        # only the epoch itself
-        times[name] = seconds(trainer.epoch)
-    images = len(stage.data.split(0, TRAIN).x)
+        for name in [f"tla-b{b}" for b in sorted({params.mining.batch, *params.ablation.batches})] \
+                if method == "tla" else [method]:
+            trainer = Trainer(params, parse_model(name, params), params.seeds[0], 0, stage.data)
+            rows = torch.arange(params.train.batch)
+            times[name] = seconds(lambda t=trainer, r=rows: t._step(r, 0), 30)
+    steps = trainer.steps_per_epoch * params.train.epochs
     for name, value in times.items():
-        print(f"{name:10} {1e6 * value / images:7.0f} us an image and epoch, {value / times['at']:4.2f}x AT")
+        print(f"{name:10} {1000 * value:6.1f} ms a step, {value / times['at']:4.2f}x AT, "
+              f"{steps * value / 60:5.1f} minutes a seed without validation")
 
 
 def pipeline():
@@ -93,9 +95,12 @@ def pipeline():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pipeline", action="store_true", help="also time dvc repro from nothing (minutes)")
+    parser.add_argument("--train", metavar="PARAMS", help="time only the training steps of this params.yaml")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    if arguments.train:
+        training(arguments.train)
+        sys.exit()
     engine()
-    training()
+    training("params.yaml")
     if arguments.pipeline:
         pipeline()

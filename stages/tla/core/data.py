@@ -27,6 +27,9 @@ MNIST_FILES = {
 }
 
 
+TINY_IMAGENET = (100_000, 10_000)   # training and validation images
+
+
 @dataclass(frozen=True)
 class Raw:
     """A source as it comes: pixels x uint8 [n, c, h, w] up to `scale`, classes y [n]; the last `test` rows test."""
@@ -101,14 +104,14 @@ def tiny_imagenet() -> Raw:
     train = sorted(folder.glob("train/*/images/*.JPEG"))
     annotations = folder / "val" / "val_annotations.txt"
     lines = [line.split("\t") for line in annotations.read_text().splitlines()] if annotations.exists() else []
-    if (len(train), len(lines)) != (100_000, 10_000):
-        raise UserError(f"{folder}: has {len(train)} training and {len(lines)} validation images, not 100000 "
-                        "and 10000; extract tiny-imagenet-200.zip there")
+    if (len(train), len(lines)) != TINY_IMAGENET:
+        raise UserError(f"{folder}: has {len(train)} training and {len(lines)} validation images, "
+                        f"not {TINY_IMAGENET}; extract tiny-imagenet-200.zip there")
     wnids = sorted({path.parts[-3] for path in train})
     named = [(path, path.parts[-3]) for path in train] + [(folder / "val/images" / line[0], line[1]) for line in lines]
     x = np.stack([np.asarray(pil_loader(path)) for path, _ in named])
     y = np.array([wnids.index(wnid) for _, wnid in named])
-    return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, 10_000)
+    return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, len(lines))
 
 
 def _refuse_altered(folder: Path, files: list[tuple[str, str]]) -> None:

@@ -35,7 +35,7 @@ def _keep_freed_memory() -> None:
     except (AttributeError, OSError, TypeError):    # another C library
         return
     for parameter in (-1, -3):                      # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        mallopt(parameter, 1 << 30)
+        mallopt(parameter, 1 << 26)
 
 
 def map_parallel(function: Callable, items: Sequence, device: torch.device, title: str) -> list:

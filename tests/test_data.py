@@ -1,0 +1,92 @@
+"""Sources refuse what is missing, cut short or altered, and splits are those of the official sets."""
+
+import gzip
+import socket
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tla.core import data
+from tla.core.data import SOURCES, TEST, TRAIN, UNUSED, VALIDATION, Raw, split_parts
+from tla.params import UserError
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    """An empty data/raw on a machine without network."""
+    def refuse(*arguments):
+        raise OSError("no network")
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(data, "RAW", tmp_path)
+    return tmp_path
+
+
+def refusal(source):
+    with pytest.raises(UserError) as refused:
+        SOURCES[source]()
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(("source", "file"), [
+    ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"), ("cifar10", "cifar-10-batches-py"),
+    ("tiny-imagenet", "tiny-imagenet-200")])
+def test_without_files_and_network_one_line_names_what_to_put_where(source, file, raw):
+    message = refusal(source)
+    assert file in message and str(raw) in message
+
+
+@pytest.mark.parametrize(("source", "file"), [
+    ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte"), ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"),
+    ("cifar10", "cifar-10-batches-py/data_batch_3"), ("cifar10", "cifar-10-batches-py/test_batch")])
+def test_an_altered_file_is_refused_by_name(source, file, raw):
+    path = raw / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"half of it"))
+    assert str(path) in refusal(source)
+
+
+def test_tiny_imagenet_reads_both_folders(raw, monkeypatch):
+    monkeypatch.setattr(data, "TINY_IMAGENET", (4, 2))
+    folder = raw / "tiny-imagenet-200"
+    colours = {}
+
+    def draw(path, colour):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(path, quality=100)
+        colours[path.name] = colour
+
+    for k, wnid in enumerate(["n02", "n01"]):
+        for i in range(2):
+            draw(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", (100 * k + 50 * i, 0, 0))
+    for i in range(2):
+        draw(folder / "val" / "images" / f"val_{i}.JPEG", (0, 0, 100 * i))
+    (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
+    found = SOURCES["tiny-imagenet"]()
+    assert found.x.shape == (6, 3, 64, 64) and found.x.dtype == np.uint8 and found.test == 2
+    assert found.y.tolist() == [0, 0, 1, 1, 1, 0]
+    assert abs(int(found.x[0, 0, 5, 5]) - 100) < 3 and abs(int(found.x[5, 2, 5, 5]) - 100) < 3
+
+
+def test_official_sets_share_one_split_over_seeds(params):
+    import dataclasses
+    raw = Raw(np.zeros((120, 1, 2, 2), np.uint8), np.arange(120) % 10, 255, 20)
+    settings = dataclasses.replace(params.data, folds=None, validation=30,
+                                   limit=dataclasses.replace(params.data.limit, train=50))
+    parts = split_parts(raw, [0, 1, 2], settings)
+    assert (parts == parts[0]).all()
+    assert (parts[0, 100:] == TEST).all() and not (parts[0, :100] == TEST).any()
+    assert [(parts[0] == part).sum() for part in (TRAIN, VALIDATION, TEST, UNUSED)] == [50, 30, 20, 20]
+
+
+def test_mnist_from_real_files_where_they_are_at_hand():
+    if not (data.RAW / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz").exists():
+        pytest.skip("MNIST is not in data/raw")
+    found = SOURCES["mnist"]()
+    assert found.x.shape == (70_000, 1, 28, 28) and found.test == 10_000
+    assert np.bincount(found.y[-10_000:]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert torch.as_tensor(found.x[0]).sum() == 27525      # the first training image, a five
