@@ -6,6 +6,7 @@ the values it favours are then written into params.yaml by hand.
 
 import argparse
 import copy
+import json
 from itertools import product
 from pathlib import Path
 
@@ -42,24 +43,30 @@ def main(argv: list[str] | None = None) -> None:
     params, plain, device = load_params(config), read_yaml(config), setup()
     data = Dataset(Path("data", params.dataset, "prepared"), device)
 
-    def score(method: str, number: int, changes: dict, position: int) -> dict:
+    def score(method: str, number: int, changes: dict, position: int) -> tuple[dict, Resume]:
         trial, seed = check_params(overridden(plain, changes), config), params.seeds[position]
         model = parse_model(f"tla-b{trial.mining.batch}" if method == "tla" else method, trial)
-        resume = Resume(f"tune-{params.dataset}-{method}-{number}-{seed}", training_key(trial, model, position))
+        name, key = f"tune-{params.dataset}-{method}-{number}-{seed}", training_key(trial, model, position)
+        finished = Resume(f"{name}-scored", key + json.dumps(plain["tune"]["attacks"]), seconds=0)
+        if line := finished.load(device):
+            return line, finished
+        resume = Resume(name, key)
         network, _ = train_model(trial, model, seed, position, data, resume)
         resume.forget()
         held = data.split(position, VALIDATION)
         clean, survives = robust(lambda x: network(x)[0], held.x, held.y, params.tune.attacks,
                                  eps=params.attack.eps, generator=stream(seed, "evaluation", device))
         settings = " ".join(f"{key}={value}" for key, value in changes.items())
-        return {"method": method, "trial": number, "settings": settings, "seed": seed,
+        line = {"method": method, "trial": number, "settings": settings, "seed": seed,
                 "clean_accuracy": clean.double().mean().item(), "robust_accuracy": survives.double().mean().item()}
+        finished.keep(lambda: line)
+        return line, finished
 
     table = Path("reports", params.dataset, "tuning.csv")
     chosen = arguments.method or list(params.tune.trials)
     jobs = [(method, number, changes) for method in chosen for number, changes in enumerate(params.tune.trials[method])]
     runs = list(product(jobs, map(params.seeds.index, params.tune.seeds)))
-    lines = map_parallel(lambda run: score(*run[0], run[1]), runs, device, "trials")
+    lines, finished = zip(*map_parallel(lambda run: score(*run[0], run[1]), runs, device, "trials"), strict=True)
 
     means = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(
         clean_accuracy=("clean_accuracy", "mean"), robust_accuracy=("robust_accuracy", "mean"),
@@ -68,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
         others = pd.read_csv(table)
         means = pd.concat([others[~others.method.isin(chosen)], means])
     write_table(table, means.sort_values(["method", "trial"]))
+    for resume in finished:
+        resume.forget()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from tla.core.attacks import least_likely
 from tla.core.data import Split
-from tla.evaluation import attack_columns, clean_columns
+from tla.evaluation import attack_columns, check_model, clean_columns
 from tla.files import read_metrics, read_rows, write_metrics, write_rows, write_table
 from tla.rows import accuracy_metrics, accuracy_table, correct_columns, readouts, wilson
 
@@ -213,3 +213,29 @@ def test_a_model_that_returns_nan_is_refused(split, plain_attack):
         clean_columns(broken, split, 8)
     with pytest.raises(ValueError, match="not finite"):
         attack_columns(broken, split, "pgd", plain_attack(), eps=0.1, batch=8, generator=torch.Generator())
+
+
+class Answers(torch.nn.Module):
+    """A model that answers with the given function of its logits."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x):
+        logits, embedding = self.network(x)
+        return self.change(logits), embedding
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda z: z.softmax(1), "probabilities"), (lambda z: z * float("nan"), "not finite"),
+    (lambda z: z[:, :9], "shape"), (lambda z: z.sum(1), "shape"),
+    (lambda z: z + torch.rand_like(z), "differently when asked again")])
+def test_a_model_that_is_unfit_for_attacks_is_refused_by_what_it_returned(change, words, network, images):
+    with pytest.raises(ValueError, match=words):
+        check_model(Answers(network, change), images[0], 10)
+
+
+@pytest.mark.parametrize("change", [lambda z: z, lambda z: z.log_softmax(1), lambda z: z - z.min() + 1])
+def test_logits_up_to_a_shift_are_accepted(change, network, images):
+    check_model(Answers(network, change), images[0], 10)

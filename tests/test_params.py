@@ -81,6 +81,14 @@ def test_budgets_that_do_not_increase_are_refused(write_params):
     assert "evaluate.attacks.pgd.steps" in refusal(write_params({"evaluate.attacks.pgd.steps": [400, 20]}))
 
 
+def test_attacks_that_the_report_shows_must_be_there(write_params):
+    assert "mim" in refusal(write_params({"evaluate.attacks.mim": ...}))
+
+
+def test_only_attacks_that_are_listed_can_be_capped(write_params):
+    assert "pgd-restart" in refusal(write_params({"evaluate.capped": {"pgd-restart": 100}}))
+
+
 def test_a_seed_listed_twice_is_refused(write_params):
     """The files of a model are named by its seed, so the second training would overwrite the first."""
     assert "seeds" in refusal(write_params({"seeds": [0, 1, 1]}))
