@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from tla.files import write_text
 from tla.params import load_params
-from tla.text import results_table
+from tla.text import read_tables, results_table
 
 START, END = "<!-- results of {}: written by stages/readme.py -->\n", "<!-- end of results -->"
 STUDIES = ("params.yaml",)
@@ -26,8 +24,7 @@ def main() -> None:
     readme = path.read_text()
     for study in STUDIES:
         params = load_params(study)
-        accuracy = pd.read_csv(Path("reports", params.dataset, "tables", "accuracy.csv"))
-        table = results_table(params, accuracy, commands=params.root == ".")
+        table = results_table(params, read_tables(params), commands=params.root == ".")
         readme = updated(readme, params.dataset, table)
     write_text(path, readme)
 

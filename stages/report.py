@@ -10,7 +10,7 @@ from tla.files import read_metrics, write_metrics, write_table, write_text
 from tla.names import model_label
 from tla.params import Params, load_params, model_names
 from tla.pictures import read_tiles
-from tla.text import SCORES, TASKS, bars, report_text, sweep
+from tla.text import SCORES, TASKS, bars, read_tables, report_text, sweep
 
 POSTER = ("at", "alp", "tla-b1", "tla-sa")      # the bars of the poster, beside TLA itself
 
@@ -52,6 +52,10 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     maps = {model_label(name, params): pd.read_csv(folder / "plots" / f"tsne-{name}.csv") for name in ("at", tla)}
     figures.save(figures.tsne_maps(maps), out, "tsne")
 
+    planes = pd.read_csv(folder / "plots" / "loss-surface.csv")
+    planes["model"] = [model_label(name, params) for name in planes.model]
+    figures.save(figures.loss_surfaces(planes), out, "loss-surface")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -64,10 +68,10 @@ def main(argv: list[str] | None = None) -> None:
     metrics = {name: read_metrics(folder / "metrics" / f"{name}.json") for name in (
         *(f"detect-{m}" for m in ("um", "at", "alp", tla)), *(f"neighbors-{m}" for m in ("at", "alp", tla)),
         *(f"represent-{m}" for m in ("at", tla)))}
-    differences = pd.read_csv(folder / "tables" / "differences.csv")
+    metrics["blackbox"] = read_metrics(folder / "metrics" / "blackbox.json")
     columns = ["name", "model", "outcome", "accuracy", "low", "high", "std", "images", "seeds"]
     write_table(folder / "tables" / "accuracy.csv", accuracy[columns])
-    write_text(folder / "REPORT.md", report_text(params, accuracy, differences, metrics))
+    write_text(folder / "REPORT.md", report_text(params, read_tables(params), metrics))
 
     # The current TLA under the method's name alone: an ablation then shows up as old -> new in a diff.
     headline = read_metrics(folder / "metrics" / f"{tla}.json") | {"mining_batch": params.mining.batch}

@@ -263,6 +263,70 @@ class Represent:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class AutoAttack:
+    """AutoAttack on the first `images` test images of these seeds, `batch` at a time."""
+
+    images: Count
+    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
+    batch: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class HopSkip:
+    """HopSkipJump on the first `images` test images: iterations, and queries a gradient estimate starts and ends at."""
+
+    images: Count
+    iterations: Count
+    evaluations: Count
+    initial_evaluations: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class BlackBox:
+    """Attacks without gradients, on the second seed's first `images` test images; `transfer` attacks the first seed."""
+
+    images: Count
+    transfer: Attack
+    queries: Count
+    hop_skip: HopSkip
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Classic:
+    """Textbook attacks on the first seed: sign steps without a ball, bisection over eps, DDN, FGSM over eps."""
+
+    images: Count
+    step_size: Positive
+    steps: Count
+    step_fraction: OpenFraction
+    halvings: Count
+    l2_steps: Count
+    leaking_images: Count
+    leaking_factors: Annotated[list[Positive], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Masking:
+    """Diagnostics on the second seed: PGD over eps, and the difference of accuracies from which a sign is flagged."""
+
+    images: Count
+    eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    steps: Count
+    step_fraction: OpenFraction
+    tolerance: OpenFraction
+    surfaces: Count
+    points: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Ood:
+    """Out-of-distribution detection: so many images of each source, against as many test images."""
+
+    images: Count
+    sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Tune:
     """Hyper-parameter trials per method: dotted keys and the values they take; `attacks` score them on each seed."""
 
@@ -298,6 +362,11 @@ class Params:
     detect: Detect
     neighbors: Neighbors
     represent: Represent
+    autoattack: AutoAttack
+    blackbox: BlackBox
+    classic: Classic
+    masking: Masking
+    ood: Ood
     tune: Tune
     compare: Compare
 

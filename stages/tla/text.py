@@ -1,13 +1,25 @@
 """REPORT.md: tables and sentences, every number taken from the tables they are given. Imports no torch."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from tla.names import attack_label, model_label
 from tla.params import Params
+from tla.trust import flagged, trust_text
 
 TASKS = {"misclassified": "wrong vs right, both adversarial", "adversarial": "fooling adversarial vs clean"}
 SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
           "mixture": "Gaussian-mixture likelihood"}
+
+
+TABLES = ("accuracy", "differences", "autoattack", "transfer", "classic", "label-leaking", "masking", "ood")
+
+
+def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
+    """The tables that the texts are written from."""
+    folder = root / "reports" / params.dataset / "tables"
+    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in TABLES}
 
 
 def outcomes(params: Params) -> dict[str, str]:
@@ -32,10 +44,12 @@ def _first(params: Params) -> str:
     return list(outcomes(params))[2]
 
 
-def report_text(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame, metrics: dict) -> str:
-    """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage."""
-    sections = [_head(params, accuracy), _accuracy(params, accuracy), _differences(params, differences),
-                _resolution(params, differences), _sweep(params, accuracy, differences), _detection(params, metrics),
+def report_text(params: Params, tables: dict[str, pd.DataFrame], metrics: dict) -> str:
+    """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage, `tables` names to tables."""
+    accuracy, differences = tables["accuracy"], tables["differences"]
+    sections = [_head(params, accuracy), _accuracy(params, tables), _differences(params, differences),
+                _resolution(params, differences), _sweep(params, accuracy, differences),
+                trust_text(params, tables, metrics["blackbox"]), _detection(params, metrics),
                 _retrieval(params, metrics), _files(params)]
     return "\n\n".join(sections) + "\n"
 
@@ -54,17 +68,19 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def results_table(params: Params, accuracy: pd.DataFrame, commands: bool) -> str:
+def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: bool) -> str:
     """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line.
 
-    accuracy: columns name, outcome, accuracy, low, high, std, images. Where long attacks see only the
+    tables: autoattack, masking (a flagged model is marked) and accuracy with columns name, outcome, accuracy, low, high, std, images. Where long attacks see only the
     first test images, each accuracy is over those its attack saw, and the union over those all saw.
     """
-    lines = []
+    lines, accuracy, marked = [], tables["accuracy"], flagged(tables["masking"])
+    autoattack = tables["autoattack"].set_index("model")
     for name, part in accuracy.groupby("name", sort=False):
         part = part.set_index("outcome")
-        line = {"method": model_label(name, params)}
+        line = {"method": model_label(name, params) + (" ⚑" if name in marked else "")}
         line |= {label: _percent(part.accuracy[outcome]) for outcome, label in outcomes(params).items()}
+        line["AutoAttack"] = _percent(autoattack.square[name])
         union = part.loc["union_worst"]
         line["95 % interval"] = f"{_percent(union.low)}–{_percent(union.high)}"
         line["seeds"] = f"± {_percent(union['std'])}"
@@ -74,13 +90,14 @@ def results_table(params: Params, accuracy: pd.DataFrame, commands: bool) -> str
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def _accuracy(params: Params, accuracy: pd.DataFrame) -> str:
+def _accuracy(params: Params, tables: dict[str, pd.DataFrame]) -> str:
     return f"""## Accuracy under white-box attacks, %
 
 The interval (Wilson, over test images) and the standard deviation over seeds belong to the union. Attacks by the
-convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`.
+convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`. AutoAttack is
+not in the union: it saw the first {tables["autoattack"].images.max():,} test images of seed {", ".join(map(str, params.autoattack.seeds))}. ⚑ marks a model with a sign of gradient masking.
 
-{results_table(params, accuracy, commands=False)}
+{results_table(params, tables, commands=False)}
 
 ![Accuracy under attack, one bar per method](figures/accuracy.png)"""
 
@@ -215,6 +232,7 @@ def _files(params: Params) -> str:
 | `accuracy/<model>.csv` | the same with intervals and spread | `dvc repro evaluate` |
 | `training/<model>.csv` | loss, triplet shares and distances, validation accuracy per epoch | `dvc repro train train-tla` |
 | `tables/differences.csv` | every paired difference | `dvc repro compare` |
+| `tables/autoattack.csv`, `transfer.csv`, `classic.csv`, `label-leaking.csv`, `masking.csv`, `ood.csv` | attacks beyond the suite, signs of masking, images from elsewhere | `dvc repro autoattack blackbox classic diagnose ood` |
 | `metrics/detect-<model>.json`, `plots/roc-<model>.csv` | AUC and ROC | `dvc repro detect` |
 | `metrics/neighbors-<model>.json`, `metrics/represent-<model>.json` | retrieval, class distances | `dvc repro neighbors represent` |
 | `tuning.csv` | hyper-parameter trials on validation images | `make tune` |
