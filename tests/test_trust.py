@@ -148,8 +148,8 @@ def test_signs_by_hand():
 
 def test_the_loss_surface_is_centred_on_the_image_and_rises_along_the_gradient(net, split):
     x, y = split.x[:1], split.y[:1]
-    plane = surface(net, x, y, EPS, 5, torch.Generator().manual_seed(0)).set_index(["gradient", "random"]).loss
-    assert plane.loc[0.0, 0.0] == pytest.approx(cross_entropy(net(x)[0], y).item(), rel=1e-5)
+    plane = surface(net, x, y, EPS, 5, torch.Generator().manual_seed(0)).set_index(["gradient", "random"]).margin
+    assert plane.loc[0.0, 0.0] == pytest.approx(margin(net(x)[0], y).item(), rel=1e-5)
     assert len(plane) == 25
     along = plane.xs(0.0, level="random")
     assert along.loc[along.index[along.index > 0].min()] > along.loc[0.0]

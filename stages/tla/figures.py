@@ -137,23 +137,24 @@ def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
 
 
 def loss_surfaces(planes: pd.DataFrame) -> Figure:
-    """Cross-entropy around test images, a row an image and a column a model.
+    """Margin around test images, a row an image and a column a model; the thick line is the decision boundary.
 
-    planes: columns model, idx, gradient, random (steps along the gradient's sign and along random signs), loss.
+    planes: columns model, idx, gradient, random (steps along the gradient's sign and along random signs), margin.
     """
     models, images = list(dict.fromkeys(planes.model)), list(dict.fromkeys(planes.idx))
     figure, grid = plt.subplots(len(images), len(models), figsize=(7.2, 2.3 * len(images)), sharex=True, sharey=True,
                                 squeeze=False)
+    limit = planes.margin.abs().max()
     for row, idx in zip(grid, images, strict=True):
         for axes, model in zip(row, models, strict=True):
             part = planes[(planes.model == model) & (planes.idx == idx)].pivot(
-                index="random", columns="gradient", values="loss")
-            drawn = axes.contourf(part.columns, part.index, part, levels=12, cmap="cividis")
-            axes.contour(part.columns, part.index, part, levels=12, colors="white", linewidths=0.3)
-            figure.colorbar(drawn, ax=axes, format="%.2g")
-            axes.plot(0, 0, marker="+", color="white")
+                index="random", columns="gradient", values="margin")
+            drawn = axes.contourf(part.columns, part.index, part, levels=np.linspace(-limit, limit, 25), cmap="RdBu_r")
+            axes.contour(part.columns, part.index, part, levels=[0], colors="black", linewidths=1.5)
+            axes.plot(0, 0, marker="+", color="black")
             axes.set_title(f"{model}, image {idx}", fontsize=8, loc="left")
             axes.grid(visible=False)
+    figure.colorbar(drawn, ax=grid, format="%.0f", label="largest wrong logit minus the true one")
     figure.supxlabel("step along the sign of the gradient", fontsize=9)
     figure.supylabel("step along random signs", fontsize=9)
     return figure

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tla.core.attacks import cross_entropy, input_gradient, pgd_linf, random_start
+from tla.core.attacks import cross_entropy, input_gradient, margin, pgd_linf, random_start
 from tla.core.data import Split
 from tla.params import Masking
 
@@ -31,14 +31,15 @@ def zero_gradient(model: nn.Module, split: Split) -> Tensor:
 
 def surface(model: nn.Module, x: Tensor, y: Tensor, eps: float, points: int,
             generator: torch.Generator) -> pd.DataFrame:
-    """Cross-entropy of one image x [1, c, h, w] on a square grid from -eps to eps, columns gradient, random, loss.
+    """Margin of one image x [1, c, h, w] on a square grid from -eps to eps, columns gradient, random, margin.
 
-    The axes are the sign of the gradient and random signs; pixels stay in [0, 1].
+    The largest wrong logit minus the true one, which no softmax flattens; positive where misclassified. The
+    axes are the sign of its gradient and random signs; pixels stay in [0, 1].
     """
-    _, gradient = input_gradient(lambda images: model(images)[0], x, y, cross_entropy)
+    _, gradient = input_gradient(lambda images: model(images)[0], x, y, margin)
     other = torch.rand(x.shape, generator=generator, device=x.device).sub(0.5).sign()
     steps = torch.linspace(-eps, eps, points, device=x.device)
     a, b = (grid.reshape(-1, 1, 1, 1) for grid in torch.meshgrid(steps, steps, indexing="ij"))
     with torch.no_grad():
-        loss = cross_entropy(model((x + a * gradient.sign() + b * other).clamp(0, 1))[0], y.expand(points**2))
-    return pd.DataFrame({"gradient": a.flatten().cpu(), "random": b.flatten().cpu(), "loss": loss.cpu()})
+        found = margin(model((x + a * gradient.sign() + b * other).clamp(0, 1))[0], y.expand(points**2))
+    return pd.DataFrame({"gradient": a.flatten().cpu(), "random": b.flatten().cpu(), "margin": found.cpu()})
