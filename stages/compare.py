@@ -1,14 +1,16 @@
 """Paired differences between models, from the rows, with intervals over test images and seeds jointly."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from tla.detection import SCORES, cases
 from tla.files import read_rows, write_table
-from tla.params import load_params
+from tla.params import Params, load_params
 from tla.rows import correct_columns
-from tla.statistics import paired_difference
+from tla.statistics import auc_difference, mcnemar, paired_difference
 
 
 def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
@@ -18,25 +20,47 @@ def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
         ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
 
 
+def accuracy_lines(params: Params, chosen: list[tuple[str, str]]) -> Iterator[dict]:
+    """One line per pair and outcome of the white-box suite."""
+    rows = {name: read_rows(Path("data", params.dataset, "rows", f"{name}.csv.gz"))
+            for name in sorted({name for pair in chosen for name in pair})}
+    correct = {name: correct_columns(table) for name, table in rows.items()}
+    for a, b in chosen:
+        assert rows[a][["seed", "idx"]].equals(rows[b][["seed", "idx"]]), "rows of two models are not paired"
+        for column in correct[a]:
+            both = rows[a][["seed", "idx"]].assign(d=correct[a][column] - correct[b][column]).dropna()
+            differences = [part.d.to_numpy() for _, part in both.groupby("seed")]
+            yield {"model": a, "baseline": b, "outcome": column,
+                   **paired_difference(differences, params.data.folds is None),
+                   "mcnemar_p": max(mcnemar(d) for d in differences),
+                   "images": both.idx.nunique(), "seeds": len(differences)}
+
+
+def auc_lines(params: Params, tla: str) -> Iterator[dict]:
+    """One line per baseline, score and eps: does the score tell wrong from right among adversarial images?"""
+    rows = {name: read_rows(Path("data", params.dataset, "rows", f"detect-{name}.csv.gz"))
+            for name in ("um", "at", "alp", tla)}
+    for baseline in ("um", "at", "alp"):
+        for factor in params.detect.eps_factors:
+            parts = [[part for _, part in rows[name].query("eps_factor == @factor").groupby("seed")]
+                     for name in (tla, baseline)]
+            for score in SCORES:
+                a, b = ([cases(part, "misclassified", score) for part in model] for model in parts)
+                if all(0 < abnormal.mean() < 1 for abnormal, _ in a + b):
+                    yield {"model": tla, "baseline": baseline, "score": score, "eps_factor": factor,
+                           **auc_difference(a, b, params.data.folds is None, params.compare.resamples,
+                                            params.compare.seed), "seeds": len(a)}
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the data set")
     params = load_params(parser.parse_args(argv).config)
+    tla, tables = f"tla-b{params.mining.batch}", Path("reports", params.dataset, "tables")
 
-    chosen = pairs(f"tla-b{params.mining.batch}", [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
-    rows = {name: read_rows(Path("data", params.dataset, "rows", f"{name}.csv.gz"))
-            for name in sorted({name for pair in chosen for name in pair})}
-    correct = {name: correct_columns(table) for name, table in rows.items()}
-    lines = []
-    for a, b in chosen:
-        assert rows[a][["seed", "idx"]].equals(rows[b][["seed", "idx"]]), "rows of two models are not paired"
-        for column in correct[a]:
-            both = rows[a][["seed", "idx"]].assign(a=correct[a][column], b=correct[b][column]).dropna()
-            outcomes = ([part[name].to_numpy() for _, part in both.groupby("seed")] for name in ("a", "b"))
-            result = paired_difference(*outcomes, params.compare.resamples, params.compare.seed)
-            lines.append({"model": a, "baseline": b, "outcome": column, **result,
-                          "images": both.idx.nunique(), "seeds": both.seed.nunique()})
-    write_table(Path("reports", params.dataset, "tables", "differences.csv"), pd.DataFrame(lines))
+    chosen = pairs(tla, [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
+    write_table(tables / "differences.csv", pd.DataFrame(accuracy_lines(params, chosen)))
+    write_table(tables / "auc-differences.csv", pd.DataFrame(auc_lines(params, tla)))
 
 
 if __name__ == "__main__":

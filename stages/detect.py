@@ -7,8 +7,8 @@ from tla.core.attacks import LOSSES, pgd_linf, random_start
 from tla.core.chance import stream
 from tla.core.data import TEST, TRAIN
 from tla.core.runtime import ModelStage
-from tla.detection import auc_metrics, roc_table
-from tla.embedding import SCORES, Normality, outputs
+from tla.detection import SCORES, auc_metrics, roc_table
+from tla.embedding import Normality, outputs
 from tla.files import write_metrics, write_rows, write_table
 from tla.referee import check
 

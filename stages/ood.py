@@ -5,8 +5,9 @@ import torch
 
 from tla.core.chance import stream
 from tla.core.data import TEST, TRAIN
+from tla.detection import SCORES, auc
 from tla.elsewhere import elsewhere
-from tla.embedding import SCORES, Normality, auc, outputs
+from tla.embedding import Normality, outputs
 from tla.files import write_metrics, write_rows, write_table
 from tla.study import Columns, Study
 

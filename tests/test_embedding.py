@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tla.detection import auc_metrics, cases
-from tla.embedding import auc, class_distances, majority, retrieve, roc_on_grid, unit
+from tla.detection import auc, auc_metrics, cases, roc_on_grid
+from tla.embedding import class_distances, majority, retrieve, unit
 from tla.files import read_rows, write_rows
 from tla.pictures import read_tiles, write_tiles
 
@@ -16,9 +16,6 @@ def test_auc_counts_ordered_pairs():
     pairs = [(a < n) + 0.5 * (a == n) for a in score[abnormal] for n in score[~abnormal]]
     assert auc(abnormal, score) == pytest.approx(np.mean(pairs))
 
-
-def test_auc_is_undefined_without_both_kinds():
-    assert auc(np.array([True, True]), np.array([0.1, 0.2])) is None
 
 
 def test_roc_of_a_perfect_score_is_one_everywhere_but_at_zero():

@@ -4,16 +4,28 @@ Two questions, each answered by three scores at several eps:
 `misclassified`: among adversarial images, does the score tell those the model gets wrong from those it
 gets right? (misclassification detection, the paper's task)
 `adversarial`: does it tell successful adversarial images from the clean, correctly classified images?
+Imports no torch.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-
-from tla.embedding import auc, roc_on_grid
+from sklearn.metrics import roc_auc_score, roc_curve
 
 TASKS = ("misclassified", "adversarial")
+SCORES = ("softmax", "neighbors", "mixture")
+
+
+def auc(abnormal: np.ndarray, score: np.ndarray) -> float:
+    """Chance that an abnormal image scores lower than a normal one; both kinds must be there."""
+    return float(roc_auc_score(abnormal, -score))
+
+
+def roc_on_grid(abnormal: np.ndarray, score: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """True-positive rate at each false-positive rate of `grid`, abnormal images being the positives."""
+    fpr, tpr, _ = roc_curve(abnormal, -score)
+    return np.interp(grid, fpr, tpr)
 
 
 def cases(rows: pd.DataFrame, task: str, score: str) -> tuple[np.ndarray, np.ndarray]:

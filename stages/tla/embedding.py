@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
-
-SCORES = ("softmax", "neighbors", "mixture")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Normality:
         self.mixture.fit(unit(train))
 
     def scores(self, out: Outputs) -> dict[str, np.ndarray]:
-        """Each of SCORES for every image, [n]."""
+        """Each of `detection.SCORES` for every image, [n]."""
         distance, _ = self.nearest.kneighbors(out.embedding)
         return {"softmax": out.confidence, "neighbors": -distance.mean(1),
                 "mixture": self.mixture.score_samples(unit(out.embedding))}
@@ -52,19 +49,6 @@ def unit(embedding: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1, in float64; an all-zero row stays zero."""
     embedding = embedding.astype(np.float64)
     return embedding / np.linalg.norm(embedding, axis=1, keepdims=True).clip(1e-12)
-
-
-def auc(abnormal: np.ndarray, score: np.ndarray) -> float | None:
-    """Chance that an abnormal image scores lower than a normal one; None where one kind is missing."""
-    if abnormal.all() or not abnormal.any():
-        return None
-    return float(roc_auc_score(abnormal, -score))
-
-
-def roc_on_grid(abnormal: np.ndarray, score: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """True-positive rate at each false-positive rate of `grid`, abnormal images being the positives."""
-    fpr, tpr, _ = roc_curve(abnormal, -score)
-    return np.interp(grid, fpr, tpr)
 
 
 def retrieve(gallery: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:

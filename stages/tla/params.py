@@ -337,7 +337,7 @@ class Tune:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compare:
-    """Paired differences between models: bootstrap size and its seed."""
+    """Paired differences between models: size and seed of the bootstrap for differences of AUC."""
 
     resamples: Count
     seed: Natural

@@ -113,9 +113,8 @@ def _differences(params: Params, differences: pd.DataFrame) -> str:
     table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
     return f"""## Paired differences
 
-Bootstrap over seeds and test images jointly ({params.compare.resamples:,} resamples). *yes* where the interval
-excludes zero; the intervals are not corrected for the number of comparisons. With few seeds they are too narrow where
-the spread over seeds exceeds the noise of the test images.
+Intervals over test images and training seeds jointly: *yes* where the interval excludes zero. They are not corrected
+for the number of comparisons.
 
 {table}"""
 
