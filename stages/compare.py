@@ -42,7 +42,7 @@ def auc_lines(params: Params, tla: str) -> Iterator[dict]:
             for name in ("um", "at", "alp", tla)}
     for baseline in ("um", "at", "alp"):
         for factor in params.detect.eps_factors:
-            parts = [[part for _, part in rows[name].query("eps_factor == @factor").groupby("seed")]
+            parts = [[part for _, part in rows[name][rows[name].eps_factor == factor].groupby("seed")]
                      for name in (tla, baseline)]
             for score in SCORES:
                 a, b = ([cases(part, "misclassified", score) for part in model] for model in parts)
