@@ -25,6 +25,7 @@ $(VENV)/.ready: requirements.txt
 
 repro: $(VENV)/.ready
 	dvc repro
+	dvc --cd experiments/summary repro --quiet
 	@python stages/readme.py
 	@echo "Done. Open reports/digits/REPORT.md"
 

@@ -16,19 +16,34 @@ from tla.statistics import auc_difference, mcnemar, paired_difference
 def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
     """Which model is set against which: TLA against baselines, controls and other pools, and these among themselves."""
     others = dict.fromkeys(["at", "alp", "trades", "at-norm", "tla-sa", *pools])
-    return [(tla, other) for other in others if other != tla] + [
+    *_, second, largest = pools
+    swept = [(pool, "tla-b1") for pool in pools if pool != "tla-b1" and tla not in (pool, "tla-b1")]
+    return [(tla, other) for other in others if other != tla] + swept + [(largest, second)] + [
         ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
 
 
+def outcomes(params: Params, name: str) -> pd.DataFrame:
+    """seed, idx and every outcome of a model per test image: the suite's, AutoAttack's, and k-NN where it was run."""
+    folder = Path("data", params.dataset, "rows")
+    rows = read_rows(folder / f"{name}.csv.gz")
+    found = pd.concat([rows[["seed", "idx"]], correct_columns(rows)], axis=1)
+    auto = read_rows(folder / "autoattack.csv.gz").rename(columns={"square_robust": "autoattack"})
+    auto = auto.loc[auto.model == name, ["seed", "idx", "autoattack"]]
+    found = found.merge(auto, how="left", on=["seed", "idx"])
+    if name in ("at", "alp", f"tla-b{params.mining.batch}"):
+        queries = read_rows(folder / f"neighbors-{name}.csv.gz")
+        queries["knn"] = (queries.adv_knn == queries.label).astype(float)
+        found = found.merge(queries[["seed", "idx", "knn"]], how="left", on=["seed", "idx"])
+    return found
+
+
 def accuracy_lines(params: Params, chosen: list[tuple[str, str]]) -> Iterator[dict]:
-    """One line per pair and outcome of the white-box suite."""
-    rows = {name: read_rows(Path("data", params.dataset, "rows", f"{name}.csv.gz"))
-            for name in sorted({name for pair in chosen for name in pair})}
-    correct = {name: correct_columns(table) for name, table in rows.items()}
+    """One line per pair and outcome that both have."""
+    found = {name: outcomes(params, name) for name in sorted({name for pair in chosen for name in pair})}
     for a, b in chosen:
-        assert rows[a][["seed", "idx"]].equals(rows[b][["seed", "idx"]]), "rows of two models are not paired"
-        for column in correct[a]:
-            both = rows[a][["seed", "idx"]].assign(d=correct[a][column] - correct[b][column]).dropna()
+        assert found[a][["seed", "idx"]].equals(found[b][["seed", "idx"]]), "rows of two models are not paired"
+        for column in [c for c in found[a] if c in found[b] and c not in ("seed", "idx")]:
+            both = found[a][["seed", "idx"]].assign(d=found[a][column] - found[b][column]).dropna()
             differences = [part.d.to_numpy() for _, part in both.groupby("seed")]
             yield {"model": a, "baseline": b, "outcome": column,
                    **paired_difference(differences, params.data.folds is None),

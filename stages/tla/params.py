@@ -391,10 +391,11 @@ def check_params(plain: dict, path: str | Path) -> Params:
     try:
         return TypeAdapter(Params).validate_python(plain)
     except ValidationError as error:
-        raise UserError(_one_line(path, error)) from None
+        raise UserError(one_line(path, error)) from None
 
 
-def _one_line(path: str | Path, error: ValidationError) -> str:
+def one_line(path: str | Path, error: ValidationError) -> str:
+    """The first thing wrong with a file: its name, the key, what was expected and what was found."""
     first, *others = error.errors()
     key = ".".join(map(str, first["loc"])) or "top level"
     more = f" (and {len(others)} more)" if others else ""

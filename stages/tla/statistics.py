@@ -38,16 +38,18 @@ def _image_variance(d: np.ndarray) -> float:
 
 
 def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> dict[str, float | int]:
-    seeds, variance = len(means), of_seeds + of_images
-    result = {"difference": float(means.mean()), "seeds_won": int((means > 0).sum())}
-    if variance == 0:
-        return result | {"low": result["difference"], "high": result["difference"],
-                         "p": float(result["difference"] == 0)}
-    freedom = variance**2 / (of_seeds**2 / max(seeds - 1, 1) + of_images**2 / (n - 1))
-    error, t = np.sqrt(variance), abs(result["difference"]) / np.sqrt(variance)
+    variance = of_seeds + of_images
+    freedom = variance**2 / (of_seeds**2 / max(len(means) - 1, 1) + of_images**2 / (n - 1)) if variance else 1
+    return student(means.mean(), variance, freedom) | {"seeds_won": int((means > 0).sum())}
+
+
+def student(difference: float, variance: float, freedom: float) -> dict[str, float]:
+    """difference, low and high of its 95 % interval, and two-sided p by Student's t; variance is that of the mean."""
+    error = np.sqrt(variance)
     half = stdtrit(freedom, 0.975) * error
-    return result | {"low": result["difference"] - half, "high": result["difference"] + half,
-                     "p": float(2 * stdtr(freedom, -t))}
+    p = 2 * stdtr(freedom, -abs(difference) / error) if error else float(difference == 0)
+    return {"difference": float(difference), "low": float(difference - half), "high": float(difference + half),
+            "p": float(p)}
 
 
 def auc_difference(a: list[tuple], b: list[tuple], shared: bool, resamples: int, seed: int) -> dict[str, float | int]:

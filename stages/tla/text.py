@@ -165,7 +165,8 @@ def _sweep(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame) ->
     union = accuracy[(accuracy.outcome == "union_worst") & accuracy.name.str.startswith("tla-b")]
     ranked = union.assign(batch=union.name.str.removeprefix("tla-b").astype(int)).sort_values("accuracy")
     best, worst = ranked.iloc[-1], ranked.iloc[0]
-    against = differences[(differences.outcome == "union_worst") & differences.baseline.str.startswith("tla-b")]
+    against = differences[(differences.outcome == "union_worst") & differences.baseline.str.startswith("tla-b")
+                          & (differences.model == f"tla-b{params.mining.batch}")]
     lines = [f"pool {pair.baseline.removeprefix('tla-b')}: {_interval(pair)}, {_verdict(pair)}" for pair in against.itertuples()]
     return f"""## Size of the negative pool
 

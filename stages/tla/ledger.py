@@ -1,0 +1,64 @@
+"""Claims and verdicts. Imports no torch."""
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from tla.params import CHECKED, Real, UserError, one_line, read_yaml
+from tla.statistics import holm
+
+Data = Literal["mnist", "cifar10", "tiny-imagenet"]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Claim:
+    """One statement of the paper: by how many points `model` is ahead of `baseline`, and how we measure it."""
+
+    id: str
+    data: Data
+    says: str
+    kind: Literal["accuracy", "auc", "level", "unmeasured"]
+    model: str
+    baseline: str
+    published: Real | None
+    source: str
+    outcomes: list[str]
+
+    @property
+    def direction(self) -> int:
+        """1 where the model is claimed to be ahead, -1 where behind; a claim without a number is one of being ahead."""
+        return -1 if (self.published or 0) < 0 else 1
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Summary:
+    """The claims, our studies of each data set, and studies of other data that are shown beside."""
+
+    studies: dict[Data, list[str]]
+    beside: list[str]
+    claims: list[Claim]
+
+
+def load_summary(path: str | Path) -> Summary:
+    """Read and check a file of claims. Raises UserError as `load_params` does."""
+    try:
+        return TypeAdapter(Summary).validate_python(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(one_line(path, error)) from None
+
+
+def verdict(low: float, high: float, direction: int) -> str:
+    """confirmed where the interval lies on the claimed side of zero, contradicted on the other, else not resolved."""
+    if low > 0 or high < 0:
+        return "confirmed" if (low > 0) == (direction > 0) else "contradicted"
+    return "not resolved"
+
+
+def with_holm(table: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with Holm's p over the lines of each study, and the smallest effect that could have been resolved."""
+    run = table[table.p.notna()]
+    adjusted = run.groupby("study").p.transform(lambda p: holm(p.tolist()))
+    return table.assign(p_holm=adjusted, resolvable=(table.high - table.low) / 2)
