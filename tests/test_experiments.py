@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_pipeline import ROOT, run_all
+from test_pipeline import FEW, ROOT, run_all
 
 from tla.core.models import build
 from tla.params import load_params, parse_model
@@ -48,14 +48,14 @@ def test_tla_sa_and_its_pool_equal_tla(folder):
 
 TINY = {
     "root": ".", "config": "params.yaml", "seeds": [0, 1], "model.widths": [8, 8, 16, 16],
-    "data.limit": {"train": 2000, "validation": 100, "test": 200}, "attack.steps": 2,
+    "data.limit": {"train": 1000, "validation": 100, "test": 200}, "attack.steps": 2,
     "train.epochs": 1, "train.validate_every": 1, "mining.batch": 50, "methods.tla-sa.mining_batch": 50,
     "ablation.batches": [1, 2, 4, 8, 16], "evaluate.capped": {}, "evaluate.full": [],
     "detect.components": 2, "represent.images": 50, "represent.iterations": 250, "compare.resamples": 50}
 
 
 def short(attack):
-    return attack | {"steps": sorted({min(5, steps) for steps in attack["steps"]}),
+    return attack | {"steps": [2, 5] if len(attack["steps"]) > 1 else [min(5, attack["steps"][-1])],
                      "restarts": min(2, attack["restarts"])}
 
 
@@ -69,10 +69,11 @@ def test_cifar10_runs_through_every_stage_in_small(tmp_path, monkeypatch):
     changes = TINY | {
         f"{section}.{key}": {name: short(attack) for name, attack in plain[section][key].items()}
         for section, key in (("train", "selection"), ("evaluate", "attacks"), ("tune", "attacks"))}
-    changes |= {f"{section}.attack": short(plain[section]["attack"]) for section in ("neighbors", "represent")}
+    changes |= {f"{section}.{key}": short(plain[section][key]) for section, key in (
+        ("neighbors", "attack"), ("represent", "attack"), ("blackbox", "transfer"))}
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data", "raw").symlink_to(raw)
-    written = run_all(tmp_path, changes | {"detect.steps": 5}, source)
+    written = run_all(tmp_path, changes | FEW | {"detect.steps": 5, "masking.steps": 5}, source)
     assert "reports/cifar10-fast/REPORT.md" in written
     assert sum(name.endswith(".safetensors") for name in written) == 1 + 2 * 13
