@@ -18,8 +18,9 @@ def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
     others = dict.fromkeys(["at", "alp", "trades", "at-norm", "tla-sa", *pools])
     *_, second, largest = pools
     swept = [(pool, "tla-b1") for pool in pools if pool != "tla-b1" and tla not in (pool, "tla-b1")]
-    return [(tla, other) for other in others if other != tla] + swept + [(largest, second)] + [
-        ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]
+    return list(dict.fromkeys([
+        *((tla, other) for other in others if other != tla), *swept, (largest, second),
+        ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]))
 
 
 def outcomes(params: Params, name: str) -> pd.DataFrame:
