@@ -25,3 +25,8 @@ def attack_label(column: str) -> str:
     if column.startswith("pgd_") and column[4:].isdigit():
         return f"PGD-{column[4:]}"
     return ATTACKS.get(column, column.replace("_", "-"))
+
+
+def percent(value: float) -> str:
+    """0.731 -> '73.1'."""
+    return f"{100 * value:.1f}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.names import attack_label, model_label
+from tla.names import attack_label, model_label, percent
 from tla.params import Params
 from tla.trust import flagged, trust_text
 
@@ -64,10 +64,6 @@ pixels in [0, 1]. Accuracies, differences, AUC and retrieval are computed from o
 the budget. *union*: correct on the clean image and at every step of every attack; the headline."""
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
 def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: bool) -> str:
     """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line.
 
@@ -79,11 +75,11 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
     for name, part in accuracy.groupby("name", sort=False):
         part = part.set_index("outcome")
         line = {"method": model_label(name, params) + (" ⚑" if name in marked else "")}
-        line |= {label: _percent(part.accuracy[outcome]) for outcome, label in outcomes(params).items()}
-        line["AutoAttack"] = _percent(autoattack.square[name])
+        line |= {label: percent(part.accuracy[outcome]) for outcome, label in outcomes(params).items()}
+        line["AutoAttack"] = percent(autoattack.square[name])
         union = part.loc["union_worst"]
-        line["95 % interval"] = f"{_percent(union.low)}–{_percent(union.high)}"
-        line["seeds"] = f"± {_percent(union['std'])}"
+        line["95 % interval"] = f"{percent(union.low)}–{percent(union.high)}"
+        line["seeds"] = f"± {percent(union['std'])}"
         if accuracy.images.nunique() > 1:
             line["images"] = f"{union.images:,}"
         lines.append(line | ({"command": f"`dvc repro evaluate@{name}`"} if commands else {}))
@@ -170,8 +166,8 @@ def _sweep(params: Params, accuracy: pd.DataFrame, differences: pd.DataFrame) ->
     lines = [f"pool {pair.baseline.removeprefix('tla-b')}: {_interval(pair)}, {_verdict(pair)}" for pair in against.itertuples()]
     return f"""## Size of the negative pool
 
-Under the union the highest accuracy is at {best.batch} ({_percent(best.accuracy)} %), the lowest at {worst.batch} \
-({_percent(worst.accuracy)} %). The default of {params.mining.batch} minus each other pool, and whether zero is excluded:
+Under the union the highest accuracy is at {best.batch} ({percent(best.accuracy)} %), the lowest at {worst.batch} \
+({percent(worst.accuracy)} %). The default of {params.mining.batch} minus each other pool, and whether zero is excluded:
 {'; '.join(lines)}.
 
 ![Accuracy against the size of the negative pool](figures/pool-sweep.png)"""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tla.names import model_label
+from tla.names import model_label, percent
 from tla.params import Params
 from tla.signs import SIGNS
 
@@ -31,14 +31,10 @@ def _markdown(params: Params, lines: list[dict]) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
 def _autoattack(params: Params, table: pd.DataFrame) -> str:
-    lines = [{"model": line["model"], "clean": _percent(line["clean"])} | {
-        label: _percent(line[name]) for name, label in ATTACKS.items()} | {
-        "95 % interval": f"{_percent(line['low'])}–{_percent(line['high'])}",
+    lines = [{"model": line["model"], "clean": percent(line["clean"])} | {
+        label: percent(line[name]) for name, label in ATTACKS.items()} | {
+        "95 % interval": f"{percent(line['low'])}–{percent(line['high'])}",
         "complaints": sum(v for k, v in line.items() if k.startswith("check_"))} for line in table.to_dict("records")]
     return f"""## AutoAttack
 
@@ -53,10 +49,10 @@ def _blackbox(params: Params, transfer: pd.DataFrame, metrics: dict[str, float])
     settings = params.blackbox
     columns = {"transfer": "strongest other source", "grey_box": "its method, another seed", "square": "Square",
                "hop_skip": "HopSkipJump"}
-    lines = [{"model": name} | {label: _percent(metrics[f"{name}_{key}"]) for key, label in columns.items()}
+    lines = [{"model": name} | {label: percent(metrics[f"{name}_{key}"]) for key, label in columns.items()}
              for name in transfer.source]
     label = {name: model_label(name, params) for name in transfer.source}
-    matrix = transfer.set_index("source").rename(index=label, columns=label).map(_percent).rename_axis("images from")
+    matrix = transfer.set_index("source").rename(index=label, columns=label).map(percent).rename_axis("images from")
     return f"""## Attacks without gradients
 
 Accuracy in percent on the first {settings.images:,} test images of seed {params.seeds[1]}. *Square* asks for scores
@@ -91,11 +87,11 @@ Points by which each sign goes, on the first {params.masking.images:,} test imag
 
 def _classic(params: Params, table: pd.DataFrame) -> str:
     lines = [{
-        "model": line.model, "accuracy without a ball": _percent(line.domain_accuracy),
-        "chosen class, one step": _percent(line.chosen_one_step_success),
-        "iterative": _percent(line.chosen_iterative_success),
-        "least likely class, one step": _percent(line.least_likely_one_step_success),
-        "iterative ": _percent(line.least_likely_iterative_success),
+        "model": line.model, "accuracy without a ball": percent(line.domain_accuracy),
+        "chosen class, one step": percent(line.chosen_one_step_success),
+        "iterative": percent(line.chosen_iterative_success),
+        "least likely class, one step": percent(line.least_likely_one_step_success),
+        "iterative ": percent(line.least_likely_iterative_success),
         "median L∞": f"{line.smallest_linf_median:.3f}", "median L2": f"{line.smallest_l2_median:.2f}"}
         for line in table.itertuples()]
     return f"""## Textbook attacks
@@ -111,8 +107,8 @@ are the smallest changes that reach it, by bisection over eps with PGD and by DD
 def _leaking(params: Params, table: pd.DataFrame) -> str:
     lines = []
     for (model, part), rows in table[table.model.isin(["kurakin", "at", "um"])].groupby(["model", "part"], sort=False):
-        lines.append({"model": model, "images": part, "clean": _percent(rows.clean.iloc[0])} | {
-            f"eps {eps:g}": _percent(value) + (" *" if value > rows.clean.iloc[0] else "")
+        lines.append({"model": model, "images": part, "clean": percent(rows.clean.iloc[0])} | {
+            f"eps {eps:g}": percent(value) + (" *" if value > rows.clean.iloc[0] else "")
             for eps, value in zip(rows.eps, rows.fgsm, strict=True)})
     return f"""## Label leaking
 
