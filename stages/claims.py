@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tla import figures
 from tla.files import read_metrics, write_metrics, write_table, write_text
-from tla.ledger import Claim, Summary, load_summary, verdict, with_holm
+from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
 from tla.names import attack_label
 from tla.params import Params, load_params
 from tla.statistics import student
@@ -16,6 +17,9 @@ CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
 # Another data set can agree or disagree with a claim, not settle it.
 BESIDE = {"confirmed": "agrees", "contradicted": "disagrees"}
 VERDICTS = ("confirmed", "contradicted", "not resolved", "not run")
+DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet"}
+BRIEF = ["claim", "data", "the paper says", "published", "ours", "95 % interval", "verdict", "could resolve"]
+ALL = [*BRIEF, "study", "measured by", "images", "seeds", "p (Holm)"]
 
 
 def measured(claim: Claim, params: Params) -> pd.DataFrame:
@@ -71,39 +75,74 @@ def outcome_label(outcome: str) -> str:
     return {"autoattack": "AutoAttack", "knn": "k-NN of the adversarial query"}.get(outcome, outcome)
 
 
+def headline(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
+    """One line a claim: on its own data, by the first reading, which is the one that the paper most likely means."""
+    return table[table.study.isin(["", *sum(summary.studies.values(), [])])].drop_duplicates("claim")
+
+
 def counts(table: pd.DataFrame, summary: Summary) -> dict[str, int]:
-    """How many claims got each verdict on their own data, by the first reading of each."""
-    own = table[table.study.isin(["", *sum(summary.studies.values(), [])])].drop_duplicates("claim")
-    return {v: int((own.verdict == v).sum()) for v in VERDICTS}
+    """How many claims got each verdict in their headline."""
+    found = headline(table, summary).verdict
+    return {v: int((found == v).sum()) for v in VERDICTS}
+
+
+def cells(line) -> dict[str, str]:
+    """What a line of the ledger says, as text."""
+    run = line.verdict != "not run"
+    return {
+        "claim": line.claim, "data": DATA[line.data], "the paper says": line.says,
+        "published": "" if pd.isna(line.published) else f"{line.published:+.2f}",
+        "ours": f"{line.ours:+.2f}" if run else "",
+        "95 % interval": f"[{line.low:+.2f}, {line.high:+.2f}]" if run else "",
+        "verdict": line.verdict, "could resolve": f"{line.resolvable:.1f}" if line.verdict == "not resolved" else "",
+        "study": line.study, "measured by": outcome_label(line.outcome) if run else "",
+        "images": f"{line.images:,.0f}" if run and pd.notna(line.images) else "",
+        "seeds": f"{line.seeds:.0f}" if run else "", "p (Holm)": f"{line.p_holm:.2g}" if run else ""}
+
+
+def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
+    """Lines of the ledger as a Markdown table."""
+    return pd.DataFrame(map(cells, lines.itertuples()), columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
 def markdown(table: pd.DataFrame, summary: Summary) -> str:
-    """claims.md: a count of verdicts on the claims' own data, then every line."""
-    found, lines = counts(table, summary), []
-    for line in table.itertuples():
-        run = line.verdict != "not run"
-        lines.append({
-            "claim": line.claim, "data": line.data, "TLA is": line.says,
-            "published": "" if pd.isna(line.published) else f"{line.published:+.2f}",
-            "study": line.study, "measured by": outcome_label(line.outcome) if run else "",
-            "ours": f"{line.ours:+.2f}" if run else "",
-            "95 % interval": f"[{line.low:+.2f}, {line.high:+.2f}]" if run else "",
-            "p (Holm)": f"{line.p_holm:.2g}" if run else "", "verdict": line.verdict + (
-                f" (could resolve {line.resolvable:.1f})" if line.verdict == "not resolved" else "")})
+    """claims.md: verdicts on the claims' own data, their picture, then every line."""
+    first, found = headline(table, summary), counts(table, summary)
+    run, absent = first[first.verdict != "not run"], first[first.verdict == "not run"]
+    missing = [f"- {DATA[data]}: {', '.join(part.claim)}" for data, part in absent.groupby("data", sort=False)]
     return f"""# Which of the paper's claims hold?
 
-{sum(found.values())} claims. On their own data, by the reading that the paper most likely means:
-{', '.join(f'{n} {v}' for v, n in found.items())}.
+{len(first)} claims. On their own data, by the reading that the paper most likely means: {', '.join(f'{n} {v}' for v, n in found.items())}.
 
-Differences in points (of accuracy or AUC) between TLA and the baseline, or as the claim says, with 95 % intervals over
-test images and training seeds. *confirmed*: the interval lies on the claimed side of zero; *contradicted*: on the
-other; *not resolved*: it includes zero, and the number is the smallest effect that could have been told from none.
+{as_markdown(run, BRIEF)}
+
+Differences in points (of accuracy or AUC) by which TLA is ahead of the baseline, or as the claim says, with 95 %
+intervals over test images and training seeds. *confirmed*: the interval lies on the claimed side of zero;
+*contradicted*: on the other; *not resolved*: it includes zero, and *could resolve* is the smallest effect that could
+have been told from none.
+
+![Published and our difference for each claim that was run: {found["confirmed"]} confirmed, {found["contradicted"]} contradicted, {found["not resolved"]} not resolved](figures/claims.png)
+
+Not run, for want of a study of their data:
+
+{chr(10).join(missing)}
+
+## Every claim, every reading
+
+Where an attack or score can be read in more than one way, each reading has its line; AutoAttack stands beside.
 *p (Holm)* is corrected for the number of lines of the study. Lines of {' and '.join(summary.beside)} stand beside as
-another data set, which can agree or disagree with a claim but not settle it.
-Published numbers and their sources: [published.csv](published.csv). Everything here in full: [claims.csv](claims.csv).
+another data set, which can agree or disagree with a claim but not settle it. Published numbers and their sources:
+[published.csv](published.csv). Everything here in full: [claims.csv](claims.csv).
 
-{pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}
+{as_markdown(table, ALL)}
 """
+
+
+def forest(table: pd.DataFrame, summary: Summary) -> None:
+    """The picture of the verdicts."""
+    first = headline(table, summary)
+    figures.save(figures.claim_forest(first[first.verdict != "not run"].assign(
+        label=lambda lines: lines.claim + "  " + lines.says)), Path("reports", "figures"), "claims")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -112,11 +151,11 @@ def main(argv: list[str] | None = None) -> None:
     summary = load_summary(parser.parse_args(argv).config)
 
     names = [*sum(summary.studies.values(), []), *summary.beside]
-    studies = {name: load_params("params.yaml" if name == "digits" else f"experiments/{name}/params.yaml")
-               for name in names}
+    studies = {name: load_params(path_of(name)) for name in names}
     table = ledger(summary, studies)
     write_table(Path("reports", "claims.csv"), table)
     write_text(Path("reports", "claims.md"), markdown(table, summary))
+    forest(table, summary)
     write_metrics(Path("reports", "claims.json"), {v.replace(" ", "_"): n for v, n in counts(table, summary).items()})
 
 

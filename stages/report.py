@@ -10,7 +10,8 @@ from tla.files import read_metrics, write_metrics, write_table, write_text
 from tla.names import model_label
 from tla.params import Params, load_params, model_names
 from tla.pictures import read_tiles
-from tla.text import SCORES, TASKS, bars, read_tables, report_text, sweep
+from tla.published import published
+from tla.text import SCORES, TASKS, bars, poster_auc, read_tables, report_text, sweep
 
 POSTER = ("at", "alp", "tla-b1", "tla-sa")      # the bars of the poster, beside TLA itself
 
@@ -24,11 +25,12 @@ def read_accuracy(folder: Path, params: Params) -> pd.DataFrame:
 
 
 def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
-    """The poster's five figures."""
+    """The poster's five figures and the loss surfaces, and the numbers of two of them for `dvc plots`."""
     tla, out = f"tla-b{params.mining.batch}", folder / "figures"
     shown = [accuracy[accuracy.name == name] for name in dict.fromkeys((*POSTER, tla))]
     title = f"{params.dataset}, eps {params.attack.eps}"
-    figures.save(figures.accuracy_bars(pd.concat(shown), bars(params), title), out, "accuracy")
+    figures.save(figures.accuracy_bars(pd.concat(shown), bars(params), published(params, "bars"), title), out,
+                 "accuracy")
 
     factor = params.detect.eps_factors[len(params.detect.eps_factors) // 2]
     curves, auc = [], {}
@@ -37,11 +39,15 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
         table = pd.read_csv(folder / "plots" / f"roc-{name}.csv")
         curves.append(table[table.eps_factor == factor].assign(model=label))
         auc |= {(label, t, s): metrics.get(f"{t}_{s}_auc_eps_{factor:g}", float("nan")) for t in TASKS for s in SCORES}
-    figures.save(figures.roc_curves(pd.concat(curves), auc, TASKS, SCORES), out, "roc")
+    write_table(folder / "plots" / "roc.csv", pd.concat(curves)[["model", "task", "score", "fpr", "tpr"]])
+    figures.save(figures.roc_curves(pd.concat(curves), auc, TASKS, SCORES, poster_auc(params)), out, "roc")
 
     swept = accuracy[accuracy.name.str.startswith("tla-b")]
     swept = swept.assign(batch=swept.name.str.removeprefix("tla-b").astype(int))
-    figures.save(figures.pool_sweep(swept, sweep(params), params.mining.batch), out, "pool-sweep")
+    drawn = swept[swept.outcome.isin(list(sweep(params)))].assign(attack=lambda lines: lines.outcome.map(sweep(params)))
+    write_table(folder / "plots" / "pool-sweep.csv", drawn[["attack", "batch", "accuracy", "low", "high"]])
+    theirs = published(params, "pool sweep")
+    figures.save(figures.pool_sweep(swept, sweep(params), theirs, params.mining.batch), out, "pool-sweep")
 
     shown = {model_label(name, params): folder / "plots" / f"neighbors-{name}" for name in ("at", tla)}
     captions = {label: pd.read_csv(path.with_suffix(".csv")) for label, path in shown.items()}

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from test_pipeline import closure
 
-from claims import counts, ledger, measured, outcome_label
-from tla.ledger import Claim, Summary, load_summary, verdict, with_holm
+from claims import counts, ledger, markdown, measured, outcome_label
+from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
 from tla.params import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -70,14 +70,27 @@ def test_counts_take_the_first_reading_of_each_claim(study):
     assert found == {"confirmed": 1, "contradicted": 1, "not resolved": 0, "not run": 0}
 
 
-def test_the_graph_lists_what_the_ledger_is_made_from():
-    stage = yaml.safe_load((SUMMARY.parent / "dvc.yaml").read_text())["stages"]["claims"]
-    code = {ROOT / dep for dep in stage["deps"] if dep.startswith("stages/")}
-    assert code == closure(ROOT / "stages" / "claims.py")[0] - {ROOT / "stages" / "tla" / "params.py"}
+@pytest.mark.parametrize(("stage", "files"), [
+    ("claims", ["tables/differences.csv", "tables/auc-differences.csv", "metrics/detect-um.json"]),
+    ("page", ["REPORT.md", "figures", "tables", "splits.csv", "tuning.csv"])])
+def test_the_graph_lists_what_the_ledger_and_the_page_are_made_from(stage, files):
+    deps = yaml.safe_load((SUMMARY.parent / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    code = {ROOT / dep for dep in deps if dep.endswith(".py")}
+    assert code == closure(ROOT / "stages" / f"{stage}.py")[0] - {ROOT / "stages" / "tla" / "params.py"}
     summary = load_summary(SUMMARY)
     for study in [*sum(summary.studies.values(), []), *summary.beside]:
-        for name in ("differences", "auc-differences"):
-            assert f"reports/{study}/tables/{name}.csv" in stage["deps"]
+        assert path_of(study) in deps
+        assert {f"reports/{study}/{file}" for file in files} <= set(deps)
+
+
+def test_the_headline_is_first_and_what_was_not_run_is_named(study):
+    summary = Summary(studies={"mnist": ["digits"], "cifar10": []}, beside=[],
+                      claims=[claim(), claim(id="C98", data="cifar10", published=None)])
+    text = markdown(ledger(summary, {"digits": study}), summary)
+    assert "2 claims." in text and "0 confirmed, 1 contradicted, 0 not resolved, 1 not run" in text
+    brief, full = text.split("## Every claim, every reading")
+    assert brief.count("| C99 ") == 1 and "- CIFAR-10: C98" in brief
+    assert full.count("| C99 ") == 2 and full.count("| C98 ") == 1
 
 
 def test_holm_is_within_a_study():

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from dvc.dependency.param import ParamsDependency
@@ -14,7 +15,8 @@ from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "stages"
-DEFINED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+DEFINED = GRAPH["stages"]
 CORE = STAGES / "tla" / "core"
 # Stages about all models at once; they keep what they did for each, and none of them trains.
 SUMMARIES = {"autoattack", "blackbox", "classic", "diagnose", "ood", "compare", "report"}
@@ -71,6 +73,17 @@ def test_a_stage_lists_the_sections_it_reads(stage):
     files = [file for file in closure(script(stage))[0] if file.name not in ("params.py", "checkpoints.py")]
     read = {name for file in files for name in re.findall(r"\bparams\.(\w+)", file.read_text())}
     assert read - {"config", "yaml"} <= listed
+
+
+@pytest.mark.parametrize(("name", "plot"), [item for entry in GRAPH["plots"] for item in entry.items()])
+def test_plots_draw_columns_that_the_report_writes(name, plot):
+    (file, column), = plot["y"].items()
+    file = file.replace("${root}", ".").replace("${dataset}", "digits")
+    assert file.replace("./reports/digits", "reports/${dataset}") in {next(iter(o)) for o in DEFINED["report"]["outs"]}
+    template = (ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text()
+    needed = {plot["x"], column, *re.findall(r'"field": "([a-z]+)"', template)} - {"rev", "pool"}
+    assert needed <= set(pd.read_csv(ROOT / file))
+    assert '"strokeDash": {"field": "rev"' in template and "<DVC_METRIC_DATA>" in template
 
 
 def test_every_section_of_the_parameters_is_read_by_some_stage():

@@ -15,6 +15,7 @@ STYLE = {  # model label -> colour, marker, hatch
     "UM": ("#999999", "x", ""), "AT": ("#E69F00", "o", ""), "ALP": ("#56B4E9", "s", "//"),
     "TLA-RN": ("#009E73", "^", ".."), "TLA-SA": ("#CC79A7", "v", "\\\\"), "TLA": ("#D55E00", "D", "xx"),
 }
+VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"), "not resolved": ("#777777", "x")}
 CLASSES = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999", "#000000", "#8B5A2B"]
 mpl.use("svg")
 mpl.rcParams |= {
@@ -31,10 +32,11 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     plt.close(figure)
 
 
-def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], title: str) -> Figure:
-    """Bars per attack and model with 95 % intervals over test images.
+def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.DataFrame, title: str) -> Figure:
+    """Bars per attack and model with 95 % intervals over test images, and the published values as diamonds.
 
-    accuracy: columns model, attack, convention, accuracy, low, high; outcomes: 'cw_last' -> its label.
+    accuracy: columns model, attack, convention, accuracy, low, high; outcomes: 'cw_last' -> its label;
+    published: columns model, outcome, value (a fraction), and no line where nothing was published.
     """
     figure, axes = plt.subplots(figsize=(7.2, 3.2))
     models = list(dict.fromkeys(accuracy.model))
@@ -47,20 +49,23 @@ def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], title: str) 
         colour, _, hatch = STYLE[model]
         axes.bar(x, part.accuracy, width, yerr=errors, label=model, color=colour, hatch=hatch,
                  edgecolor="black", linewidth=0.5, error_kw={"elinewidth": 0.8, "capsize": 2})
+        theirs = published[published.model == model].set_index("outcome").value.reindex(list(outcomes))
+        axes.plot(x, theirs, linestyle="", marker="D", markersize=4, color="white", markeredgecolor="black", zorder=3,
+                  label="published" if i == 0 and len(published) else None)
     shown = lines.loc[models].query("outcome in @outcomes")
-    axes.set_ylim(max(shown.low.min() - 0.05, 0), min(shown.high.max() + 0.03, 1))
+    axes.set_ylim(max(shown.low.min() - 0.05, 0), min(max(shown.high.max(), published.value.max()) + 0.03, 1))
     axes.set_xticks(range(len(outcomes)), outcomes.values())
     axes.set_ylabel("accuracy (axis does not start at 0)")
     axes.set_title(title, loc="left")
     axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside lower center", ncols=len(models))
+    figure.legend(loc="outside lower center", ncols=len(models) + 1)
     return figure
 
 
-def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: dict[str, str]) -> Figure:
+def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: dict[str, str], note: str) -> Figure:
     """ROC curves per task (rows) and score (columns), one line a model, AUC in the legend.
 
-    curves: columns model, task, score, fpr, tpr; auc: (model, task, score) -> mean AUC.
+    curves: columns model, task, score, fpr, tpr; auc: (model, task, score) -> mean AUC; note: a line below all.
     """
     figure, grid = plt.subplots(len(tasks), len(scores), figsize=(7.2, 4.9), sharex=True, sharey=True)
     # Detecting what fools the model is the easier task: its curves leave the lower right free.
@@ -74,13 +79,16 @@ def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: d
                           label=f"{model} {auc[model, task, score]:.3f}")
             axes.legend(loc=place, fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7)
             axes.set_title(f"{task_label}\n{score_label}", fontsize=8, loc="left")
-    figure.supxlabel("false-positive rate", fontsize=9)
+    figure.supxlabel(f"false-positive rate\n{note}".strip(), fontsize=9)
     figure.supylabel("true-positive rate", fontsize=9)
     return figure
 
 
-def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], current: int) -> Figure:
-    """Accuracy against the size of the negative pool. accuracy: columns batch, outcome, accuracy, low, high."""
+def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.DataFrame, current: int) -> Figure:
+    """Accuracy against the size of the negative pool, the published values dashed.
+
+    accuracy: columns batch, outcome, accuracy, low, high; published: pool, outcome, value (a fraction).
+    """
     figure, axes = plt.subplots(figsize=(5.4, 3.2))
     batches = sorted(accuracy.batch.unique())
     for i, (outcome, label) in enumerate(outcomes.items()):
@@ -89,11 +97,36 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], current: int) -
         axes.errorbar(x, line.accuracy, yerr=[line.accuracy - line.low, line.high - line.accuracy],
                       color=CLASSES[[4, 5, 2, 8][i]], marker="osD^"[i], markersize=4, linewidth=1.2, capsize=2,
                       elinewidth=0.8, label=label)
+        theirs = published[published.outcome == outcome].set_index("pool").value.reindex(batches)
+        axes.plot(x, theirs, linestyle="--", color=CLASSES[[4, 5, 2, 8][i]], marker="osD^"[i], markersize=4,
+                  markerfacecolor="white", label=f"{label}, published" if theirs.notna().any() else None)
     axes.set_xticks(range(len(batches)), [f"{b}\n(random)" if b == 1 else f"{b}" for b in batches])
     axes.axvline(batches.index(current), color="black", linewidth=0.5, linestyle=":")
     axes.set_xlabel("size of the pool negatives are mined from (dotted: default)")
     axes.set_ylabel("accuracy")
     figure.legend(loc="outside lower center", ncols=len(outcomes))
+    return figure
+
+
+def claim_forest(lines: pd.DataFrame) -> Figure:
+    """Published and our difference per claim, ours with its 95 % interval and shaped by verdict.
+
+    lines: columns label, published, ours, low, high (points), verdict; the first line is drawn on top.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.27 * len(lines)))
+    y = np.arange(len(lines))
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.plot(lines.published, y, linestyle="", marker="D", markersize=5, color="white", markeredgecolor="black",
+              label="published")
+    for verdict, (colour, marker) in VERDICTS.items():
+        part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict]
+        axes.errorbar(part.ours, at, xerr=[part.ours - part.low, part.high - part.ours], linestyle="", color=colour,
+                      marker=marker, markersize=5, capsize=2, elinewidth=1, label=f"ours: {verdict}")
+    axes.set_yticks(y, lines.label, fontsize=8)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlabel("points by which the model is ahead, 95 % interval")
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

@@ -50,6 +50,11 @@ def load_summary(path: str | Path) -> Summary:
         raise UserError(one_line(path, error)) from None
 
 
+def path_of(study: str) -> str:
+    """The params.yaml of a study, seen from the top of the repository."""
+    return "params.yaml" if study == "digits" else f"experiments/{study}/params.yaml"
+
+
 def verdict(low: float, high: float, direction: int) -> str:
     """confirmed where the interval lies on the claimed side of zero, contradicted on the other, else not resolved."""
     if low > 0 or high < 0:

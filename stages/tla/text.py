@@ -6,6 +6,7 @@ import pandas as pd
 
 from tla.names import attack_label, model_label, percent
 from tla.params import Params
+from tla.published import published
 from tla.trust import flagged, trust_text
 
 TASKS = {"misclassified": "wrong vs right, both adversarial", "adversarial": "fooling adversarial vs clean"}
@@ -38,6 +39,12 @@ def bars(params: Params) -> dict[str, str]:
 def sweep(params: Params) -> dict[str, str]:
     """Attacks of the pool-size figure."""
     return {k: v for k, v in bars(params).items() if k != "pgd_restarts_last"}
+
+
+def poster_auc(params: Params) -> str:
+    """One line with the AUCs that the poster prints for this data set; empty for other data sets."""
+    values = ", ".join(f"{line.model} {line.value:.3f}" for line in published(params, "ROC").itertuples())
+    return values and f"AUC on the poster, score and eps not stated: {values}"
 
 
 def _first(params: Params) -> str:
@@ -95,7 +102,19 @@ not in the union: it saw the first {tables["autoattack"].images.max():,} test im
 
 {results_table(params, tables, commands=False)}
 
-![Accuracy under attack, one bar per method](figures/accuracy.png)"""
+![Bars: accuracy under attack with 95 % intervals. {_union_alt(tables["accuracy"])}](figures/accuracy.png){_diamonds(params)}"""
+
+
+def _union_alt(accuracy: pd.DataFrame) -> str:
+    """What a figure of accuracies shows, in words, for readers who do not see it."""
+    union = accuracy[accuracy.outcome == "union_worst"]
+    return "Under the union: " + ", ".join(f"{line.model} {percent(line.accuracy)} %" for line in union.itertuples())
+
+
+def _diamonds(params: Params) -> str:
+    return "" if published(params, "bars").empty else (
+        "\n\nDiamonds: the paper's values, digitised from its poster. Its network, training and forms of C&W and MIM "
+        "are others.")
 
 
 def _differences(params: Params, differences: pd.DataFrame) -> str:
@@ -170,7 +189,7 @@ Under the union the highest accuracy is at {best.batch} ({percent(best.accuracy)
 ({percent(worst.accuracy)} %). The default of {params.mining.batch} minus each other pool, and whether zero is excluded:
 {'; '.join(lines)}.
 
-![Accuracy against the size of the negative pool](figures/pool-sweep.png)"""
+![Lines: accuracy against the size of the negative pool, with 95 % intervals. {_union_alt(ranked)}](figures/pool-sweep.png)"""
 
 
 def _detection(params: Params, metrics: dict) -> str:
@@ -188,7 +207,9 @@ wrong or every image right.
 
 {pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)}
 
-![ROC curves per question and score](figures/roc.png)"""
+{poster_auc(params)}
+
+![ROC curves of UM, AT, ALP and TLA at the middle eps: two questions by three scores; their areas stand in the table](figures/roc.png)"""
 
 
 def _retrieval(params: Params, metrics: dict) -> str:
@@ -210,13 +231,13 @@ Retrieval of clean training images by cosine similarity. The figure shows, for t
 
 {pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}
 
-![Adversarial queries and the training images they retrieve](figures/neighbors.png)
+![Adversarial queries and the training images that AT and TLA retrieve for them, each marked right or wrong](figures/neighbors.png)
 
 Mean cosine distance of test images to clean test images (first seed):
 
 {pd.DataFrame(distances).to_markdown(index=False, disable_numparse=True)}
 
-![t-SNE of clean and adversarial embeddings](figures/tsne.png)"""
+![t-SNE maps of AT and TLA: clean images as dots, adversarial ones as crosses, coloured by true class](figures/tsne.png)"""
 
 
 def _files(params: Params) -> str:
@@ -224,13 +245,14 @@ def _files(params: Params) -> str:
 
 | file | content | made by |
 |---|---|---|
+| [params](../../{params.config}) | every parameter, with its source | |
 | `metrics/<model>.json` | accuracy under every attack, both conventions | `dvc repro evaluate` |
-| `accuracy/<model>.csv` | the same with intervals and spread | `dvc repro evaluate` |
+| [accuracy](tables/accuracy.csv), `accuracy/<model>.csv` | the same with intervals and spread | `dvc repro evaluate report` |
 | `training/<model>.csv` | loss, triplet shares and distances, validation accuracy per epoch | `dvc repro train train-tla` |
-| `tables/differences.csv` | every paired difference | `dvc repro compare` |
-| `tables/autoattack.csv`, `transfer.csv`, `classic.csv`, `label-leaking.csv`, `masking.csv`, `ood.csv` | attacks beyond the suite, signs of masking, images from elsewhere | `dvc repro autoattack blackbox classic diagnose ood` |
+| [differences](tables/differences.csv), [of AUC](tables/auc-differences.csv) | every paired difference | `dvc repro compare` |
+| [AutoAttack](tables/autoattack.csv), [transfer](tables/transfer.csv), [textbook attacks](tables/classic.csv), [label leaking](tables/label-leaking.csv), [masking](tables/masking.csv), [images from elsewhere](tables/ood.csv) | attacks beyond the suite, signs of masking | `dvc repro autoattack blackbox classic diagnose ood` |
 | `metrics/detect-<model>.json`, `plots/roc-<model>.csv` | AUC and ROC | `dvc repro detect` |
 | `metrics/neighbors-<model>.json`, `metrics/represent-<model>.json` | retrieval, class distances | `dvc repro neighbors represent` |
-| `tuning.csv` | hyper-parameter trials on validation images | `make tune` |
-| `splits.csv` | part of every image for every seed | `dvc repro prepare` |
+| [tuning](tuning.csv) | hyper-parameter trials on validation images | `make tune` |
+| [splits](splits.csv) | part of every image for every seed | `dvc repro prepare` |
 | `data/{params.dataset}/rows/*.csv.gz` | one row per test image and seed (cached by DVC) | `dvc repro evaluate detect neighbors` |"""

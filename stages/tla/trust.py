@@ -82,7 +82,7 @@ Points by which each sign goes, on the first {params.masking.images:,} test imag
 
 {_markdown(params, lines)}
 
-![Loss around test images](figures/loss-surface.png)"""
+![Margin around two test images for each model, along the gradient and along random signs; the thick line is the decision boundary](figures/loss-surface.png)"""
 
 
 def _classic(params: Params, table: pd.DataFrame) -> str:
