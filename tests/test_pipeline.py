@@ -186,6 +186,8 @@ FEW = {"autoattack.images": 6, "blackbox.images": 6, "blackbox.queries": 20,
 def run_all(folder, changes, source=ROOT / "params.yaml"):
     """Every stage of a study in the order of the graph, in this process; digest of all it wrote."""
     stages, done = resolved(folder, changes, source), set()
+    Path("reports").mkdir()
+    shutil.copy(ROOT / "reports" / "published.csv", "reports")
     while waiting := [name for name in stages if name not in done]:
         name = next(n for n in waiting if not any(stages[n][1] & stages[o][3] for o in waiting))
         _, path, *arguments = stages[name][0].split()
