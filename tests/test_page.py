@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from page import body, render
 
@@ -61,8 +62,9 @@ def opened(browser, width=1200, scheme="light"):
                             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
                             {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.get("about:blank")      # else the load of the same page again may seem finished before it has begun
     browser.get(PAGE.as_uri())
+    # On a busy machine `get` comes back before a page of megabytes is whole.
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script("return document.readyState") == "complete")
     return browser
 
 
