@@ -116,10 +116,10 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.27 * len(lines)))
     y = np.arange(len(lines))
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.plot(lines.published, y, linestyle="", marker="D", markersize=5, color="white", markeredgecolor="black",
+    axes.plot(lines.published, y - 0.15, linestyle="", marker="D", markersize=5, color="white", markeredgecolor="black",
               label="published")
     for verdict, (colour, marker) in VERDICTS.items():
-        part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict]
+        part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.15
         axes.errorbar(part.ours, at, xerr=[part.ours - part.low, part.high - part.ours], linestyle="", color=colour,
                       marker=marker, markersize=5, capsize=2, elinewidth=1, label=f"ours: {verdict}")
     axes.set_yticks(y, lines.label, fontsize=8)

@@ -43,7 +43,7 @@ def sweep(params: Params) -> dict[str, str]:
 
 def poster_auc(params: Params) -> str:
     """One line with the AUCs that the poster prints for this data set; empty for other data sets."""
-    values = ", ".join(f"{line.model} {line.value:.3f}" for line in published(params, "ROC").itertuples())
+    values = ", ".join(f"{line.model} {line.value:.4f}" for line in published(params, "ROC").drop_duplicates("model").itertuples())
     return values and f"AUC on the poster, score and eps not stated: {values}"
 
 

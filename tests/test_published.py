@@ -1,0 +1,39 @@
+"""The paper's values in the terms of our tables."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tla.published import published
+from tla.text import poster_auc
+
+ROOT = Path(__file__).parents[1]
+
+
+def on(params, source):
+    return replace(params, data=replace(params.data, source=source))
+
+
+def test_the_posters_long_run_stands_at_both_of_our_readings(params):
+    table = published(on(params, "mnist"), "bars", ROOT).query("model == 'TLA'").set_index("outcome").value
+    longest = params.evaluate.attacks["pgd"].steps[-1]
+    assert table.to_dict() == pytest.approx({
+        "cw_last": 0.9725, f"pgd_{longest}_last": 0.968, "pgd_restarts_last": 0.968, "mim_last": 0.9664})
+
+
+def test_every_outcome_is_a_column_of_our_tables(params):
+    ours = {f"{name.replace('-', '_')}_last" for name in params.evaluate.attacks}
+    ours |= {f"pgd_{steps}_last" for steps in params.evaluate.attacks["pgd"].steps}
+    for figure in ("bars", "pool sweep"):
+        assert set(published(on(params, "cifar10"), figure, ROOT).outcome) <= ours
+
+
+def test_data_that_the_paper_did_not_use_has_no_published_value(params, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert published(params, "bars").empty and poster_auc(params) == ""
+
+
+def test_the_posters_areas_are_printed_once_each(params, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert poster_auc(on(params, "mnist")).endswith("UM 0.9483, AT 0.9125, ALP 0.8977, TLA 0.9494")
