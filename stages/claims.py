@@ -7,64 +7,54 @@ import numpy as np
 import pandas as pd
 
 from tla import figures
-from tla.files import read_metrics, write_metrics, write_table, write_text
+from tla.files import write_metrics, write_table, write_text
 from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
 from tla.names import attack_label
 from tla.params import Params, load_params
-from tla.statistics import student
+from tla.trust import flagged
 
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
-# Another data set can agree or disagree with a claim, not settle it.
+# Another data set, or one training run, can agree or disagree with a claim, not settle it.
 BESIDE = {"confirmed": "agrees", "contradicted": "disagrees"}
-VERDICTS = ("confirmed", "contradicted", "not resolved", "not run")
+VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet"}
-BRIEF = ["claim", "data", "the paper says", "published", "ours", "95 % interval", "verdict", "could resolve"]
-ALL = [*BRIEF, "study", "measured by", "images", "seeds", "p (Holm)"]
+BRIEF = ["claim", "data", "the paper says", "published", "ours", "95 % interval", "verdict", "had to exceed",
+         "published lies", "p (Holm)", "images", "seeds"]
+ALL = [*BRIEF, "study", "measured by"]
 
 
 def measured(claim: Claim, params: Params) -> pd.DataFrame:
-    """A line per outcome of the claim that a study has: difference, interval, p, images and seeds."""
-    if claim.kind == "unmeasured":
-        return pd.DataFrame()
+    """A line per reading of the claim that a study has: difference, interval, p, images, seeds, and a sign of masking."""
     model, baseline = (f"tla-b{params.mining.batch}" if m == "tla" else m for m in (claim.model, claim.baseline))
-    if claim.kind == "level":
-        return _level(claim, params, model)
-    name = "differences" if claim.kind == "accuracy" else "auc-differences"
-    table = pd.read_csv(Path("reports", params.dataset, "tables", f"{name}.csv"))
-    found = table[(table.model == model) & (table.baseline == baseline)]
-    if claim.kind == "auc":
+    tables = Path("reports", params.dataset, "tables")
+    found = pd.read_csv(tables / ("auc-differences.csv" if claim.kind == "auc" else "differences.csv"))
+    found = found[(found.model == model) & (found.baseline == baseline)]
+    if claim.kind == "auc":     # the paper's eps is larger than in training
+        found = found.assign(training=found.eps_factor <= 1).sort_values(["training", "eps_factor"], kind="stable")
         found = found.assign(outcome=found.score + found.eps_factor.map(", eps x {:g}".format), images=np.nan)
+    masked = not {model, baseline}.isdisjoint(flagged(pd.read_csv(tables / "masking.csv")))
     # The readings in the order of the claim; a score stands for itself at every eps.
-    return pd.concat([found[(found.outcome == o) | found.outcome.str.startswith(f"{o}, ")] for o in claim.outcomes])
-
-
-def _level(claim: Claim, params: Params, model: str) -> pd.DataFrame:
-    """AUC of one model minus chance, from its mean and spread over seeds."""
-    metrics, lines = read_metrics(Path("reports", params.dataset, "metrics", f"detect-{model}.json")), []
-    for score in claim.outcomes:
-        for factor in params.detect.eps_factors:
-            name, seeds = f"misclassified_{score}_auc_eps_{factor:g}", len(params.seeds)
-            if name in metrics:
-                lines.append(student(metrics[name] - 0.5, metrics[f"{name}_std"]**2 / seeds, seeds - 1) | {
-                    "outcome": f"{score}, eps x {factor:g}", "images": np.nan, "seeds": seeds})
-    return pd.DataFrame(lines)
+    return pd.concat([found[(found.outcome == o) | found.outcome.str.startswith(f"{o}, ")]
+                      for o in claim.outcomes] or [found[:0]]).assign(masked=masked)
 
 
 def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
     """All lines, in points; a claim that no study of its data measured has one line with the verdict `not run`."""
     lines = []
     for claim in summary.claims:
-        about = {"claim": claim.id, "data": claim.data, "says": claim.says, "published": claim.published,
-                 "source": claim.source}
+        about = {"claim": claim.id, "data": claim.data, "says": claim.says, "model": claim.model,
+                 "baseline": claim.baseline, "published": claim.published, "source": claim.source}
         own, beside = ([about | {
             "study": name, "outcome": line.outcome, "ours": 100 * line.difference, "low": 100 * line.low,
-            "high": 100 * line.high, "p": line.p, "images": line.images, "seeds": line.seeds,
-            "verdict": verdict(line.low, line.high, claim.direction)}
+            "high": 100 * line.high, "p": line.p, "images": line.images, "seeds": line.seeds, "masked": line.masked,
+            "verdict": verdict(claim, 100 * line.low, 100 * line.high)}
             for name in names for line in measured(claim, studies[name]).itertuples()]
             for names in (summary.studies.get(claim.data, []), summary.beside))
         lines += own or [about | {"study": "", "verdict": "not run"}]
-        lines += [line | {"verdict": BESIDE.get(line["verdict"], line["verdict"])} for line in beside]
-    return with_holm(pd.DataFrame(lines))
+        lines += beside
+    table = with_holm(pd.DataFrame(lines))
+    weak = table.study.isin(summary.beside) | (table.seeds < 2)
+    return table.assign(verdict=table.verdict.replace(BESIDE).where(weak, table.verdict))
 
 
 def outcome_label(outcome: str) -> str:
@@ -87,17 +77,22 @@ def counts(table: pd.DataFrame, summary: Summary) -> dict[str, int]:
 
 
 def cells(line) -> dict[str, str]:
-    """What a line of the ledger says, as text."""
-    run = line.verdict != "not run"
+    """What a line of the ledger says, as text; empty where there is nothing to say."""
+    def number(value: float, form: str) -> str:
+        return "" if pd.isna(value) else form.format(value)
+
+    known = pd.notna(line.low) and pd.notna(line.published)
     return {
         "claim": line.claim, "data": DATA[line.data], "the paper says": line.says,
-        "published": "" if pd.isna(line.published) else f"{line.published:+.2f}",
-        "ours": f"{line.ours:+.2f}" if run else "",
-        "95 % interval": f"[{line.low:+.2f}, {line.high:+.2f}]" if run else "",
-        "verdict": line.verdict, "could resolve": f"{line.resolvable:.1f}" if line.verdict == "not resolved" else "",
-        "study": line.study, "measured by": outcome_label(line.outcome) if run else "",
-        "images": f"{line.images:,.0f}" if run and pd.notna(line.images) else "",
-        "seeds": f"{line.seeds:.0f}" if run else "", "p (Holm)": f"{line.p_holm:.2g}" if run else ""}
+        "published": number(line.published, "{:+.2f}"),
+        "ours": number(line.ours, "{:+.2f}") + (" ⚑" if line.masked is True else ""),
+        "95 % interval": number(line.low, "[{:+.2f}, ") + number(line.high, "{:+.2f}]"), "verdict": line.verdict,
+        "had to exceed": number(line.resolvable, "{:.1f}") if line.verdict == "not resolved" else "",
+        "published lies": "" if not known else "above" if line.published > line.high
+        else "below" if line.published < line.low else "inside",
+        "study": line.study, "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
+        "images": number(line.images, "{:,.0f}"), "seeds": number(line.seeds, "{:.0f}"),
+        "p (Holm)": number(line.p_holm, "{:.2g}")}
 
 
 def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
@@ -105,37 +100,53 @@ def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
     return pd.DataFrame(map(cells, lines.itertuples()), columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
+def absent(first: pd.DataFrame, summary: Summary) -> str:
+    """Claims without a verdict: those whose data have no study, and those that no stage measures."""
+    unmeasured = [claim.id for claim in summary.claims if claim.kind == "unmeasured"]
+    waiting = first[(first.verdict == "not run") & ~first.claim.isin(unmeasured)]
+    lines = [f"- not run, for want of a study of {DATA[data]}: {', '.join(part.claim)}"
+             for data, part in waiting.groupby("data", sort=False)]
+    lines += [f"- not measured by any stage: {claim.id} ({claim.says})"
+              for claim in summary.claims if claim.id in unmeasured]
+    return "\n".join(lines)
+
+
 def markdown(table: pd.DataFrame, summary: Summary) -> str:
     """claims.md: verdicts on the claims' own data, their picture, then every line."""
     first, found = headline(table, summary), counts(table, summary)
-    run, absent = first[first.verdict != "not run"], first[first.verdict == "not run"]
-    missing = [f"- {DATA[data]}: {', '.join(part.claim)}" for data, part in absent.groupby("data", sort=False)]
     return f"""# Which of the paper's claims hold?
 
 {len(first)} claims. On their own data, by the reading that the paper most likely means: {', '.join(f'{n} {v}' for v, n in found.items())}.
 
-{as_markdown(run, BRIEF)}
+{as_markdown(first[first.verdict != "not run"], BRIEF)}
 
 Differences in points (of accuracy or AUC) by which TLA is ahead of the baseline, or as the claim says, with 95 %
 intervals over test images and training seeds. *confirmed*: the interval lies on the claimed side of zero;
-*contradicted*: on the other; *not resolved*: it includes zero, and *could resolve* is the smallest effect that could
-have been told from none.
+*contradicted*: on the other; *not resolved*: it includes zero, and the difference *had to exceed* so many points to be
+told from none. A claim of hardly any difference is confirmed where the interval lies within {equal_within(summary)}.
+*undefined*: a model gets too few images right, or too few wrong, for an AUC. Verdicts are not corrected for the number
+of comparisons; *p (Holm)* is, over all comparisons of the study. *Published lies* inside, above or below our interval.
+⚑: one of the models shows a sign of gradient masking.
 
 ![Published and our difference for each claim that was run: {found["confirmed"]} confirmed, {found["contradicted"]} contradicted, {found["not resolved"]} not resolved](figures/claims.png)
 
-Not run, for want of a study of their data:
+Without a verdict:
 
-{chr(10).join(missing)}
+{absent(first, summary)}
 
 ## Every claim, every reading
 
-Where an attack or score can be read in more than one way, each reading has its line; AutoAttack stands beside.
-*p (Holm)* is corrected for the number of lines of the study. Lines of {' and '.join(summary.beside)} stand beside as
-another data set, which can agree or disagree with a claim but not settle it. Published numbers and their sources:
-[published.csv](published.csv). Everything here in full: [claims.csv](claims.csv).
+Where an attack or score can be read in more than one way, each reading has its line; AutoAttack stands beside. One
+training seed, or another data set ({', '.join(summary.beside)}), can *agree* or *disagree* with a claim but not settle it.
+Published numbers and their sources: [published.csv](published.csv). Everything here in full: [claims.csv](claims.csv).
 
 {as_markdown(table, ALL)}
 """
+
+
+def equal_within(summary: Summary) -> str:
+    """The margins of claims of hardly any difference, as text."""
+    return ", ".join(f"{claim.equal_within:g} points ({claim.id})" for claim in summary.claims if claim.equal_within)
 
 
 def forest(table: pd.DataFrame, summary: Summary) -> None:

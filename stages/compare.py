@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,8 @@ from tla.files import read_rows, write_table
 from tla.params import Params, load_params
 from tla.rows import correct_columns
 from tla.statistics import auc_difference, mcnemar, paired_difference
+
+AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "seeds"]
 
 
 def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
@@ -53,19 +56,26 @@ def accuracy_lines(params: Params, chosen: list[tuple[str, str]]) -> Iterator[di
 
 
 def auc_lines(params: Params, tla: str) -> Iterator[dict]:
-    """One line per baseline, score and eps: does the score tell wrong from right among adversarial images?"""
+    """One line per pair, score and eps: does the score tell wrong from right among adversarial images?
+
+    The undefended model is also set against chance. Where a model gets too few images right, or too few
+    wrong, the line is empty: undefined, not absent.
+    """
     rows = {name: read_rows(Path("data", params.dataset, "rows", f"detect-{name}.csv.gz"))
             for name in ("um", "at", "alp", tla)}
-    for baseline in ("um", "at", "alp"):
-        for factor in params.detect.eps_factors:
-            parts = [[part for _, part in rows[name][rows[name].eps_factor == factor].groupby("seed")]
-                     for name in (tla, baseline)]
-            for score in SCORES:
-                a, b = ([cases(part, "misclassified", score) for part in model] for model in parts)
-                if all(0 < abnormal.mean() < 1 for abnormal, _ in a + b):
-                    yield {"model": tla, "baseline": baseline, "score": score, "eps_factor": factor,
-                           **auc_difference(a, b, params.data.folds is None, params.compare.resamples,
-                                            params.compare.seed), "seeds": len(a)}
+
+    def seeds(name: str, factor: float, score: str) -> list[tuple]:
+        part = rows[name][rows[name].eps_factor == factor]
+        return [cases(seed, "misclassified", score) for _, seed in part.groupby("seed")]
+
+    for model, baseline in ((tla, "um"), (tla, "at"), (tla, "alp"), ("um", "chance")):
+        for factor, score in product(params.detect.eps_factors, SCORES):
+            a = seeds(model, factor, score)
+            b = [None] * len(a) if baseline == "chance" else seeds(baseline, factor, score)
+            fewest = min(kind.sum() for wrong, _ in filter(None, a + b) for kind in (wrong, ~wrong))
+            yield {"model": model, "baseline": baseline, "score": score, "eps_factor": factor, "seeds": len(a),
+                   **({} if fewest < params.compare.least else auc_difference(
+                       a, b, params.data.folds is None, params.compare.resamples, params.compare.seed))}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,7 +86,8 @@ def main(argv: list[str] | None = None) -> None:
 
     chosen = pairs(tla, [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
     write_table(tables / "differences.csv", pd.DataFrame(accuracy_lines(params, chosen)))
-    write_table(tables / "auc-differences.csv", pd.DataFrame(auc_lines(params, tla)))
+    write_table(tables / "auc-differences.csv", pd.DataFrame(
+        auc_lines(params, tla), columns=AUC_COLUMNS))
 
 
 if __name__ == "__main__":

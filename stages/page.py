@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tla.files import read_metrics, write_text
 from tla.ledger import load_summary, path_of
 
-VERDICTS = r"<td[^>]*>((?:not )?(confirmed|contradicted|resolved|run|agrees|disagrees))</td>"
+VERDICTS = r"<td[^>]*>((?:not )?(confirmed|contradicted|resolved|undefined|run|agrees|disagrees))</td>"
 TYPES = {".svg": "image/svg+xml", ".csv": "text/csv", ".yaml": "text/plain"}
 
 
@@ -31,7 +31,8 @@ def body(path: Path) -> Markup:
     html = re.sub(r'src="(.+?)\.png"', lambda link: f'src="{data_uri(path.parent / f"{link[1]}.svg")}"', html)
     html = re.sub(r'href="(.+?)"', lambda link: f'href="{data_uri(path.parent / link[1])}" '
                                                 f'download="{path.parent.name}-{Path(link[1]).name}"', html)
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    html = html.replace("<table>", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>')
+    html = html.replace("</table>", "</table></div>")
     html = re.sub(r"<p>(<img.+?>)</p>", r"<figure>\1</figure>", html)
     html = re.sub(r"<td[^>]*>([^<]{45,})</td>", r'<td class="long">\1</td>', html)
     return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', html))

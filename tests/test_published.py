@@ -22,6 +22,12 @@ def test_the_posters_long_run_stands_at_both_of_our_readings(params):
         "cw_last": 0.9725, f"pgd_{longest}_last": 0.968, "pgd_restarts_last": 0.968, "mim_last": 0.9664})
 
 
+def test_the_posters_short_run_in_its_sweep_stands_at_our_first_budget(params):
+    table = published(on(params, "cifar10"), "pool sweep", ROOT).query("pool == 500").set_index("outcome").value
+    first = params.evaluate.attacks["pgd"].steps[0]
+    assert table.to_dict() == pytest.approx({"cw_last": 0.513, f"pgd_{first}_last": 0.5046, "mim_last": 0.5008})
+
+
 def test_every_outcome_is_a_column_of_our_tables(params):
     ours = {f"{name.replace('-', '_')}_last" for name in params.evaluate.attacks}
     ours |= {f"pgd_{steps}_last" for steps in params.evaluate.attacks["pgd"].steps}

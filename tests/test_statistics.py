@@ -118,3 +118,11 @@ def test_a_clear_gain_in_auc_is_resolved():
     a, b = ([scored(rng, 2000, shift) for _ in range(3)] for shift in (2.0, 0.5))
     result = auc_difference(a, b, True, 50, 0)
     assert result["low"] > 0.1 and result["p"] < 0.01 and result["seeds_won"] == 3
+
+
+def test_against_chance_it_is_the_area_minus_a_half():
+    rng = np.random.default_rng(3)
+    a = [scored(rng, 300, 1.0) for _ in range(3)]
+    found = auc_difference(a, [None] * 3, True, 50, 0)
+    expected = np.mean([roc_auc_score(abnormal, -score) for abnormal, score in a]) - 0.5
+    assert found["difference"] == pytest.approx(expected) and found["low"] > 0

@@ -1,5 +1,6 @@
 """Claims and verdicts. Imports no torch."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +16,21 @@ Data = Literal["mnist", "cifar10", "tiny-imagenet"]
 
 @dataclass(frozen=True, config=CHECKED)
 class Claim:
-    """One statement of the paper: by how many points `model` is ahead of `baseline`, and how we measure it."""
+    """One statement of the paper: by how many points `model` is ahead of `baseline`, and how we measure it.
+
+    `equal_within` makes it a claim of hardly any difference: of no more than so many points.
+    """
 
     id: str
     data: Data
     says: str
-    kind: Literal["accuracy", "auc", "level", "unmeasured"]
+    kind: Literal["accuracy", "auc", "unmeasured"]
     model: str
     baseline: str
     published: Real | None
     source: str
     outcomes: list[str]
+    equal_within: Real | None = None
 
     @property
     def direction(self) -> int:
@@ -55,15 +60,29 @@ def path_of(study: str) -> str:
     return "params.yaml" if study == "digits" else f"experiments/{study}/params.yaml"
 
 
-def verdict(low: float, high: float, direction: int) -> str:
-    """confirmed where the interval lies on the claimed side of zero, contradicted on the other, else not resolved."""
+def verdict(claim: Claim, low: float, high: float) -> str:
+    """confirmed where the interval, in points, is on the claimed side of zero, contradicted where on the other.
+
+    Else not resolved. A claim of hardly any difference is confirmed inside its margin and contradicted outside. Without an
+    interval the difference is undefined.
+    """
+    if math.isnan(low):
+        return "undefined"
+    if (margin := claim.equal_within) is not None:
+        if -margin <= low and high <= margin:
+            return "confirmed"
+        return "contradicted" if low > margin or high < -margin else "not resolved"
     if low > 0 or high < 0:
-        return "confirmed" if (low > 0) == (direction > 0) else "contradicted"
+        return "confirmed" if (low > 0) == (claim.direction > 0) else "contradicted"
     return "not resolved"
 
 
 def with_holm(table: pd.DataFrame) -> pd.DataFrame:
-    """The ledger with Holm's p over the lines of each study, and the smallest effect that could have been resolved."""
-    run = table[table.p.notna()]
-    adjusted = run.groupby("study").p.transform(lambda p: holm(p.tolist()))
-    return table.assign(p_holm=adjusted, resolvable=(table.high - table.low) / 2)
+    """The ledger with Holm's p over the comparisons of each study, and the difference that would have been resolved.
+
+    A comparison that speaks to several claims counts once.
+    """
+    keys = ["study", "model", "baseline", "outcome"]
+    once = table[table.p.notna()].drop_duplicates(keys)
+    adjusted = once.assign(p_holm=once.groupby("study").p.transform(lambda p: holm(p.tolist())))
+    return table.merge(adjusted[[*keys, "p_holm"]], how="left", on=keys).assign(resolvable=(table.high - table.low) / 2)

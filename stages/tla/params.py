@@ -337,8 +337,9 @@ class Tune:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compare:
-    """Paired differences between models: size and seed of the bootstrap for differences of AUC."""
+    """Differences of AUC: images of each kind, right and wrong, that one needs; size and seed of the bootstrap."""
 
+    least: Count
     resamples: Count
     seed: Natural
 

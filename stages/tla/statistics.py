@@ -52,23 +52,24 @@ def student(difference: float, variance: float, freedom: float) -> dict[str, flo
             "p": float(p)}
 
 
-def auc_difference(a: list[tuple], b: list[tuple], shared: bool, resamples: int, seed: int) -> dict[str, float | int]:
-    """Mean over seeds of AUC a minus AUC b, as `paired_difference`.
+def auc_difference(a: list[tuple], b: list[tuple | None], shared: bool, resamples: int, seed: int) -> dict:
+    """Mean over seeds of AUC a minus AUC b, as `paired_difference`; where b[s] is None, minus chance.
 
     a[s] = (abnormal [n], score [n]) of the same images for both models. The part of the images is a
     bootstrap over them; it holds some of what the spread over seeds already shows, so the interval is
     a little wide.
     """
+    def gain(x: tuple, y: tuple | None, weights: np.ndarray) -> float:
+        return weighted_auc(*x, weights) - (0.5 if y is None else weighted_auc(*y, weights))
+
     rng, n = np.random.default_rng(seed), len(a[0][0])
-    means = np.array([weighted_auc(*x, np.ones(len(x[0]))) - weighted_auc(*y, np.ones(len(y[0])))
-                      for x, y in zip(a, b, strict=True)])
+    means = np.array([gain(x, y, np.ones(len(x[0]))) for x, y in zip(a, b, strict=True)])
     if not shared and len(means) > 1:
         return _student(means, means.var(ddof=1) / len(means), 0.0, n)
     drawn = []
     for _ in range(resamples):
         weights = rng.multinomial(n, [1 / n] * n)
-        drawn.append(np.mean([weighted_auc(*x, weights) - weighted_auc(*y, weights)
-                              for x, y in zip(a, b, strict=True)]))
+        drawn.append(np.mean([gain(x, y, weights) for x, y in zip(a, b, strict=True)]))
     of_seeds = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
     return _student(means, of_seeds, np.var(drawn, ddof=1), n)
 

@@ -37,8 +37,8 @@ def bars(params: Params) -> dict[str, str]:
 
 
 def sweep(params: Params) -> dict[str, str]:
-    """Attacks of the pool-size figure."""
-    return {k: v for k, v in bars(params).items() if k != "pgd_restarts_last"}
+    """Attacks of the pool-size figure: the poster's, with its short PGD run, and the union."""
+    return {k: v for k, v in outcomes(params).items() if k in (_first(params), "cw_last", "mim_last", "union_worst")}
 
 
 def poster_auc(params: Params) -> str:
@@ -82,22 +82,34 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
     for name, part in accuracy.groupby("name", sort=False):
         part = part.set_index("outcome")
         line = {"method": model_label(name, params) + (" ⚑" if name in marked else "")}
-        line |= {label: percent(part.accuracy[outcome]) for outcome, label in outcomes(params).items()}
-        line["AutoAttack"] = percent(autoattack.square[name])
+        line |= {headed(label, part.images[outcome], accuracy): percent(part.accuracy[outcome])
+                 for outcome, label in outcomes(params).items()}
+        line[headed("AutoAttack", autoattack.images[name], accuracy)] = percent(autoattack.square[name])
         union = part.loc["union_worst"]
         line["95 % interval"] = f"{percent(union.low)}–{percent(union.high)}"
         line["seeds"] = f"± {percent(union['std'])}"
-        if accuracy.images.nunique() > 1:
-            line["images"] = f"{union.images:,}"
         lines.append(line | ({"command": f"`dvc repro evaluate@{name}`"} if commands else {}))
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def headed(label: str, images: int, accuracy: pd.DataFrame) -> str:
+    """A column's head; with the number of images where attacks saw different ones."""
+    return label if images == accuracy.images.max() else f"{label} ({images:,})"
+
+
+def _capped(params: Params, accuracy: pd.DataFrame) -> str:
+    """What a reader has to know where attacks saw different images."""
+    if accuracy.images.nunique() == 1:
+        return ""
+    return (" A number in a head counts the first test images that its attack saw, the union those that all saw; such a "
+            "column can be compared down, not with columns over other images, which are harder or easier.")
 
 
 def _accuracy(params: Params, tables: dict[str, pd.DataFrame]) -> str:
     return f"""## Accuracy under white-box attacks, %
 
 The interval (Wilson, over test images) and the standard deviation over seeds belong to the union. Attacks by the
-convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`. AutoAttack is
+convention *last*, the union by *worst*; all attacks under both conventions are in `tables/accuracy.csv`.{_capped(params, tables["accuracy"])} AutoAttack is
 not in the union: it saw the first {tables["autoattack"].images.max():,} test images of seed {", ".join(map(str, params.autoattack.seeds))}. ⚑ marks a model with a sign of gradient masking.
 
 {results_table(params, tables, commands=False)}
@@ -129,9 +141,16 @@ def _differences(params: Params, differences: pd.DataFrame) -> str:
     return f"""## Paired differences
 
 Intervals over test images and training seeds jointly: *yes* where the interval excludes zero. They are not corrected
-for the number of comparisons.
+for the number of comparisons.{_folds(params)}
 
 {table}"""
+
+
+def _folds(params: Params) -> str:
+    if params.data.folds is None:
+        return ""
+    return (" Each seed has a fold of its own, and folds share most of their training images: taken as independent, as here, "
+            "they make intervals narrower than new data would (by up to a third, Nadeau and Bengio 2003).")
 
 
 def _verdict(difference) -> str:

@@ -75,8 +75,8 @@ def _masking(params: Params, table: pd.DataFrame) -> str:
     explained = "\n".join(f"- *{name.replace('_', ' ')}*: {text}" for name, text in SIGNS.items())
     return f"""## Signs of gradient masking
 
-Points by which each sign goes, on the first {params.masking.images:,} test images of seed {params.seeds[1]}; ⚑ above
-{100 * params.masking.tolerance:g} points. Flagged models: {', '.join(named) or 'none'}.
+Points by which each sign goes, on seed {params.seeds[1]} and the first {params.masking.images:,} test images, or those that
+both attacks saw; ⚑ above {100 * params.masking.tolerance:g} points. Flagged models: {', '.join(named) or 'none'}.
 
 {explained}
 
