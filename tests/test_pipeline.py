@@ -174,7 +174,7 @@ TINY = {
     "data.limit.train": 48, "data.limit.validation": 32, "data.limit.test": 40,
     "train.epochs": 2, "train.validate_every": 1, "mining.batch": 16,
     "methods.tla-sa.mining_batch": 16, "ablation.batches": [1, 2, 4, 8, 16], "detect.components": 2,
-    "represent.images": 20, "represent.iterations": 250, "compare.resamples": 50,
+    "represent.images": 20, "represent.iterations": 250, "compare.least": 1, "compare.resamples": 50,
     "evaluate.attacks.pgd.steps": [2, 4], "evaluate.attacks.pgd-restarts.restarts": 2,
     "evaluate.capped": {"cw": 20}, "evaluate.full": ["at"]}
 FEW = {"autoattack.images": 6, "blackbox.images": 6, "blackbox.queries": 20,

@@ -63,8 +63,8 @@ def path_of(study: str) -> str:
 def verdict(claim: Claim, low: float, high: float) -> str:
     """confirmed where the interval, in points, is on the claimed side of zero, contradicted where on the other.
 
-    Else not resolved. A claim of hardly any difference is confirmed inside its margin and contradicted outside. Without an
-    interval the difference is undefined.
+    Else not resolved. A claim of hardly any difference is confirmed inside its margin and contradicted
+    outside. Without an interval the difference is undefined.
     """
     if math.isnan(low):
         return "undefined"
