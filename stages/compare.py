@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = pairs(tla, [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
     write_table(tables / "differences.csv", pd.DataFrame(accuracy_lines(params, chosen)))
     write_table(tables / "auc-differences.csv", pd.DataFrame(
-        auc_lines(params, tla), columns=AUC_COLUMNS))
+        auc_lines(params, tla), columns=AUC_COLUMNS).astype({"seeds_won": "Int64"}))
 
 
 if __name__ == "__main__":
