@@ -146,7 +146,7 @@ Published numbers and their sources: [published.csv](published.csv). Everything 
 
 def equal_within(summary: Summary) -> str:
     """The margins of claims of hardly any difference, as text."""
-    return ", ".join(f"{claim.equal_within:g} points ({claim.id})" for claim in summary.claims if claim.equal_within)
+    return ", ".join(f"{claim.equal_within:g} point of zero ({claim.id})" for claim in summary.claims if claim.equal_within)
 
 
 def forest(table: pd.DataFrame, summary: Summary) -> None:

@@ -7,7 +7,7 @@ from tla.params import load_params
 from tla.text import read_tables, results_table
 
 START, END = "<!-- results of {}: written by stages/readme.py -->\n", "<!-- end of results -->"
-STUDIES = ("params.yaml",)
+STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
 
 
 def updated(readme: str, dataset: str, table: str) -> str:
