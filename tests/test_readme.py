@@ -51,4 +51,5 @@ def test_every_trial_was_scored_and_every_method_had_as_many(study):
 def test_adversarially_trained_models_are_far_above_the_undefended_one(study):
     accuracy = report(study, "tables", "accuracy.csv")
     union = accuracy[accuracy.outcome == "union_worst"].set_index("name")
-    assert (union.drop("um").low > union.high["um"] + 0.3).all()
+    # Kurakin trains on one-step images; that this need not hold against many steps is the point of the method's place.
+    assert (union.drop(["um", "kurakin"]).low > union.high["um"] + 0.3).all()
