@@ -9,9 +9,8 @@ import pandas as pd
 from tla import figures
 from tla.files import write_metrics, write_table, write_text
 from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
-from tla.names import attack_label
+from tla.names import attack_label, flagged
 from tla.params import Params, load_params
-from tla.trust import flagged
 
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
 # Another data set, or one training run, can agree or disagree with a claim, not settle it.

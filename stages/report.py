@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     metrics["blackbox"] = read_metrics(folder / "metrics" / "blackbox.json")
     columns = ["name", "model", "outcome", "accuracy", "low", "high", "std", "images", "seeds"]
     write_table(folder / "tables" / "accuracy.csv", accuracy[columns])
-    write_text(folder / "REPORT.md", report_text(params, read_tables(params), metrics))
+    template = Path(__file__).with_suffix(".md").read_text()
+    write_text(folder / "REPORT.md", report_text(template, params, read_tables(params), metrics))
 
     # The current TLA under the method's name alone: an ablation then shows up as old -> new in a diff.
     headline = read_metrics(folder / "metrics" / f"{tla}.json") | {"mining_batch": params.mining.batch}

@@ -48,6 +48,11 @@ def closure(path):
     return seen, outside
 
 
+def template(stage):
+    """The text of a stage's page, if it fills one: it lies beside the script, and DVC has to know it too."""
+    return {path for path in [script(stage).with_suffix(".md")] if path.exists()}
+
+
 def script(stage):
     return STAGES / re.search(r"stages/(\w+)\.py", DEFINED[stage]["cmd"])[0].removeprefix("stages/")
 
@@ -55,7 +60,7 @@ def script(stage):
 @pytest.mark.parametrize("stage", DEFINED)
 def test_deps_name_exactly_the_code_a_stage_imports(stage):
     named = {ROOT / dep for dep in DEFINED[stage]["deps"] if dep.startswith("stages/")}
-    needed = closure(script(stage))[0] - {STAGES / "tla" / "params.py"}     # the graph says why
+    needed = closure(script(stage))[0] - {STAGES / "tla" / "params.py"} | template(stage)   # the graph says why
     if CORE in named:
         assert any(file.parent == CORE for file in needed)
         needed = {file for file in needed if file.parent != CORE} | {CORE}
@@ -71,7 +76,7 @@ def test_report_code_imports_no_torch(stage):
 def test_a_stage_lists_the_sections_it_reads(stage):
     listed = {key.split(".")[0] for entry in DEFINED[stage]["params"] for keys in entry.values() for key in keys}
     files = [file for file in closure(script(stage))[0] if file.name not in ("params.py", "checkpoints.py")]
-    read = {name for file in files for name in re.findall(r"\bparams\.(\w+)", file.read_text())}
+    read = {name for file in {*files, *template(stage)} for name in re.findall(r"\bparams\.(\w+)", file.read_text())}
     assert read - {"config", "yaml"} <= listed
 
 

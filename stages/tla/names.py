@@ -1,4 +1,6 @@
-"""How models and attacks are called in tables and figures."""
+"""How models and attacks are called in tables and figures, and which models are marked."""
+
+import pandas as pd
 
 from tla.params import Params, parse_model
 
@@ -30,3 +32,13 @@ def attack_label(column: str) -> str:
 def percent(value: float) -> str:
     """0.731 -> '73.1'."""
     return f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """0.012 -> '+1.2'."""
+    return f"{100 * difference:+.1f}"
+
+
+def flagged(masking: pd.DataFrame) -> list[str]:
+    """Names of the models with a sign of gradient masking; masking: that table of a study."""
+    return list(masking.model[masking.filter(like="flag_").any(axis=1)])
