@@ -11,7 +11,7 @@ from tla.names import model_label
 from tla.params import Params, load_params, model_names
 from tla.pictures import read_tiles
 from tla.published import published
-from tla.text import SCORES, TASKS, bars, poster_auc, read_tables, report_text, sweep
+from tla.text import SCORES, TASKS, bars, mean_auc, poster_auc, read_tables, report_text, sweep
 
 POSTER = ("at", "alp", "tla-b1", "tla-sa")      # the bars of the poster, beside TLA itself
 
@@ -32,15 +32,7 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     figures.save(figures.accuracy_bars(pd.concat(shown), bars(params), published(params, "bars"), title), out,
                  "accuracy")
 
-    factor = params.detect.eps_factors[len(params.detect.eps_factors) // 2]
-    curves, auc = [], {}
-    for name in ("um", "at", "alp", tla):
-        label, metrics = model_label(name, params), read_metrics(folder / "metrics" / f"detect-{name}.json")
-        table = pd.read_csv(folder / "plots" / f"roc-{name}.csv")
-        curves.append(table[table.eps_factor == factor].assign(model=label))
-        auc |= {(label, t, s): metrics.get(f"{t}_{s}_auc_eps_{factor:g}", float("nan")) for t in TASKS for s in SCORES}
-    write_table(folder / "plots" / "roc.csv", pd.concat(curves)[["model", "task", "score", "fpr", "tpr"]])
-    figures.save(figures.roc_curves(pd.concat(curves), auc, TASKS, SCORES, poster_auc(params)), out, "roc")
+    draw_roc(folder, params, accuracy.images.max())
 
     swept = accuracy[accuracy.name.str.startswith("tla-b")]
     swept = swept.assign(batch=swept.name.str.removeprefix("tla-b").astype(int))
@@ -61,6 +53,23 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     planes = pd.read_csv(folder / "plots" / "loss-surface.csv")
     planes["model"] = [model_label(name, params) for name in planes.model]
     figures.save(figures.loss_surfaces(planes), out, "loss-surface")
+
+
+def draw_roc(folder: Path, params: Params, images: int) -> None:
+    """ROC curves at the middle eps, and their numbers for `dvc plots`; `images` as for mean_auc."""
+    factor, curves, auc = params.detect.eps_factors[len(params.detect.eps_factors) // 2], [], {}
+    for name in ("um", "at", "alp", f"tla-b{params.mining.batch}"):
+        label, metrics = model_label(name, params), read_metrics(folder / "metrics" / f"detect-{name}.json")
+        table = pd.read_csv(folder / "plots" / f"roc-{name}.csv")
+        table = table[table.eps_factor == factor].assign(model=label)
+        values = {(t, s): mean_auc(params, metrics, t, s, factor, images) for t in TASKS for s in SCORES}
+        undefined = [values[key] is None for key in zip(table.task, table.score, strict=True)]
+        curves.append(table.assign(fpr=table.fpr.mask(undefined), tpr=table.tpr.mask(undefined)))
+        auc |= {(label, *key): value for key, value in values.items() if value is not None}
+    table = pd.concat(curves)[["model", "task", "score", "fpr", "tpr"]]
+    write_table(folder / "plots" / "roc.csv", table.dropna())
+    note = f"adversarial images at eps = {factor:g} x training\n{poster_auc(params)}"
+    figures.save(figures.roc_curves(table, auc, TASKS, SCORES, note), folder / "figures", "roc")
 
 
 def main(argv: list[str] | None = None) -> None:

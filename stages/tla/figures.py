@@ -65,19 +65,20 @@ def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], published: p
 def roc_curves(curves: pd.DataFrame, auc: dict, tasks: dict[str, str], scores: dict[str, str], note: str) -> Figure:
     """ROC curves per task (rows) and score (columns), one line a model, AUC in the legend.
 
-    curves: columns model, task, score, fpr, tpr; auc: (model, task, score) -> mean AUC; note: a line below all.
+    curves: columns model, task, score, fpr, tpr, both NaN where undefined; auc: (model, task, score) -> mean AUC,
+    where it is defined; note: what stands below all.
     """
     figure, grid = plt.subplots(len(tasks), len(scores), figsize=(7.2, 4.9), sharex=True, sharey=True)
-    # Detecting what fools the model is the easier task: its curves leave the lower right free.
-    places = ["upper left"] * (len(tasks) - 1) + ["lower right"]
-    for row, (task, task_label), place in zip(grid, tasks.items(), places, strict=True):
+    for row, (task, task_label) in zip(grid, tasks.items(), strict=True):
         for axes, (score, score_label) in zip(row, scores.items(), strict=True):
             axes.plot([0, 1], [0, 1], color="black", linewidth=0.5, linestyle=":")
             for model, line in curves[(curves.task == task) & (curves.score == score)].groupby("model", sort=False):
                 colour, marker, _ = STYLE[model]
+                value = auc.get((model, task, score))
                 axes.plot(line.fpr, line.tpr, color=colour, marker=marker, markevery=8, markersize=3.5, linewidth=1.2,
-                          label=f"{model} {auc[model, task, score]:.3f}")
-            axes.legend(loc=place, fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7)
+                          label=f"{model} undefined" if value is None else f"{model} {value:.3f}")
+            axes.legend(loc="best", fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7,
+                        frameon=True, edgecolor="none", borderpad=0.1, labelspacing=0.35)
             axes.set_title(f"{task_label}\n{score_label}", fontsize=8, loc="left")
     figure.supxlabel(f"false-positive rate\n{note}".strip(), fontsize=9)
     figure.supylabel("true-positive rate", fontsize=9)
@@ -155,7 +156,7 @@ def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
     """Clean (dots) and adversarial (crosses) images in the plane, coloured by true class, per model."""
     figure, row = plt.subplots(1, len(points), figsize=(7.2, 3.7))
     for axes, (model, table) in zip(row, points.items(), strict=True):
-        for kind, marker, size, alpha in (("clean", "o", 9, 0.55), ("adv", "x", 11, 0.9)):
+        for kind, marker, size, alpha in (("clean", "o", 30, 0.3), ("adv", "x", 10, 0.9)):
             part = table[table.kind == kind]
             axes.scatter(part.x, part.y, c=[CLASSES[label % 10] for label in part.label], marker=marker, s=size,
                          alpha=alpha, linewidths=0.8 if kind == "adv" else 0)

@@ -61,6 +61,18 @@ def poster_auc(params: Params) -> str:
     return values and f"AUC on the poster, score and eps not stated: {values}"
 
 
+def mean_auc(params: Params, metrics: dict, task: str, score: str, factor: float, images: int) -> float | None:
+    """AUC of the metrics of a detect stage; None where a seed has too few images right, or wrong, to mean anything.
+
+    images: test images of all seeds, divided among them where each has a fold.
+    """
+    accuracy = metrics[f"accuracy_eps_{factor:g}"]
+    fewest = min(accuracy, 1 - accuracy) * images / (params.data.folds or 1)
+    if task == "misclassified" and fewest < params.compare.least:
+        return None
+    return metrics.get(f"{task}_{score}_auc_eps_{factor:g}")
+
+
 def markdown(lines: Iterable[dict], params: Params | None = None) -> str:
     """A Markdown table; with `params`, names in the column `model` are replaced by their labels."""
     table = pd.DataFrame(lines)
@@ -100,7 +112,7 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame], 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"percent": percent, "points": points, "comma": "{:,}".format, "verdict": _resolved,
                             "label": partial(model_label, params=params), "pool": lambda name: name.removeprefix("tla-b")}
-    facts = _white_box(params, tables) | _beyond(params, tables, metrics["blackbox"]) | _embedding(params, metrics)
+    facts = _white_box(params, tables) | _beyond(params, tables, metrics["blackbox"]) | _embedding(params, metrics, tables["accuracy"].images.max())
     return environment.from_string(template).render(params=params, signs=SIGNS, **facts)
 
 
@@ -182,7 +194,7 @@ def _leaking(table: pd.DataFrame, shown: tuple[str, ...] = ("kurakin", "at", "um
             for eps, value in zip(rows.eps, rows.fgsm, strict=True)}
 
 
-def _embedding(params: Params, metrics: dict) -> dict:
+def _embedding(params: Params, metrics: dict, images: int) -> dict:
     def of(stage: str) -> list[tuple[str, dict]]:
         return [(model_label(name.removeprefix(stage), params), values) for name, values in metrics.items()
                 if name.startswith(stage)]
@@ -192,7 +204,7 @@ def _embedding(params: Params, metrics: dict) -> dict:
                  f"adv_precision_at_{k}": f"precision@{k}, adversarial"}
     auc = []
     for (task, task_label), (score, score_label), factor in product(TASKS.items(), SCORES.items(), params.detect.eps_factors):
-        found = {model: values.get(f"{task}_{score}_auc_eps_{factor:g}") for model, values in of("detect-")}
+        found = {model: mean_auc(params, values, task, score, factor, images) for model, values in of("detect-")}
         auc.append({"question": task_label, "score": score_label, "eps": f"{factor:g} x training"} |
                    {model: "undefined" if v is None else f"{v:.3f}" for model, v in found.items()})
     return {"detection": markdown(auc), "poster_auc": poster_auc(params)} | {
