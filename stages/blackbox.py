@@ -62,11 +62,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def accuracies(queries: pd.DataFrame, matrix: pd.DataFrame, model: str, eps: float) -> dict[str, float]:
-    """A model's accuracy under the strongest other source, its own method with another seed, Square and HopSkipJump."""
+    """A model's accuracy under the strongest other source, its own method with another seed, Square and HopSkipJump.
+
+    And how many queries an image HopSkipJump took.
+    """
     part, others = queries[queries.model == model], matrix[model].drop(model)
     few = part.hop_skip_distance.dropna()
     return {f"{model}_transfer": others.min(), f"{model}_grey_box": matrix[model][model],
-            f"{model}_square": part.square_robust.mean(), f"{model}_hop_skip": float(np.mean(few > eps))}
+            f"{model}_square": part.square_robust.mean(), f"{model}_hop_skip": float(np.mean(few > eps)),
+            f"{model}_hop_skip_queries": float(part.hop_skip_queries.mean())}
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tla import figures
 from tla.files import write_metrics, write_table, write_text
-from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
+from tla.fill import fill
+from tla.ledger import Claim, Summary, load_summary, path_of, studied, verdict, with_holm
 from tla.names import attack_label, flagged
 from tla.params import Params, load_params
 
@@ -17,9 +17,9 @@ CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
 BESIDE = {"confirmed": "agrees", "contradicted": "disagrees"}
 VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet"}
-BRIEF = ["claim", "data", "the paper says", "published", "ours", "95 % interval", "verdict", "had to exceed",
-         "published lies", "p (Holm)", "images", "seeds"]
-ALL = [*BRIEF, "study", "measured by"]
+BRIEF = ["claim", "verdict", "data", "the paper says", "published", "ours", "95 % interval", "had to exceed",
+         "published lies", "p (Holm)", "seeds won", "images"]
+ALL = ["claim", "verdict", "study", "measured by", *BRIEF[2:]]
 
 
 def measured(claim: Claim, params: Params) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     found = found[(found.model == model) & (found.baseline == baseline)]
     if claim.kind == "auc":     # the paper's eps is larger than in training
         found = found.assign(training=found.eps_factor <= 1).sort_values(["training", "eps_factor"], kind="stable")
-        found = found.assign(outcome=found.score + found.eps_factor.map(", eps x {:g}".format), images=np.nan)
+        found = found.assign(outcome=found.score + found.eps_factor.map(", eps x {:g}".format))
     masked = not {model, baseline}.isdisjoint(flagged(pd.read_csv(tables / "masking.csv")))
     # The readings in the order of the claim; a score stands for itself at every eps.
     return pd.concat([found[(found.outcome == o) | found.outcome.str.startswith(f"{o}, ")]
@@ -43,16 +43,18 @@ def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
     for claim in summary.claims:
         about = {"claim": claim.id, "data": claim.data, "says": claim.says, "model": claim.model,
                  "baseline": claim.baseline, "published": claim.published, "source": claim.source}
+        names = summary.studies.get(claim.data, [])
         own, beside = ([about | {
-            "study": name, "outcome": line.outcome, "ours": 100 * line.difference, "low": 100 * line.low,
-            "high": 100 * line.high, "p": line.p, "images": line.images, "seeds": line.seeds, "masked": line.masked,
+            "study": name, "own_data": name in names, "outcome": line.outcome, "ours": 100 * line.difference,
+            "low": 100 * line.low, "high": 100 * line.high, "p": line.p, "seeds_won": line.seeds_won,
+            "images": line.images, "seeds": line.seeds, "masked": line.masked,
             "verdict": verdict(claim, 100 * line.low, 100 * line.high)}
-            for name in names for line in measured(claim, studies[name]).itertuples()]
-            for names in (summary.studies.get(claim.data, []), summary.beside))
-        lines += own or [about | {"study": "", "verdict": "not run"}]
+            for name in chosen for line in measured(claim, studies[name]).itertuples()]
+            for chosen in (names, [name for name in summary.beside if name not in names]))
+        lines += own or [about | {"study": "", "own_data": True, "verdict": "not run"}]
         lines += beside
     table = with_holm(pd.DataFrame(lines))
-    weak = table.study.isin(summary.beside) | (table.seeds < 2)
+    weak = ~table.own_data | (table.seeds < 2)
     return table.assign(verdict=table.verdict.replace(BESIDE).where(weak, table.verdict))
 
 
@@ -64,14 +66,14 @@ def outcome_label(outcome: str) -> str:
     return {"autoattack": "AutoAttack", "knn": "k-NN of the adversarial query"}.get(outcome, outcome)
 
 
-def headline(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
+def headline(table: pd.DataFrame) -> pd.DataFrame:
     """One line a claim: on its own data, by the first reading, which is the one that the paper most likely means."""
-    return table[table.study.isin(["", *sum(summary.studies.values(), [])])].drop_duplicates("claim")
+    return table[table.own_data].drop_duplicates("claim")
 
 
-def counts(table: pd.DataFrame, summary: Summary) -> dict[str, int]:
+def counts(table: pd.DataFrame) -> dict[str, int]:
     """How many claims got each verdict in their headline."""
-    found = headline(table, summary).verdict
+    found = headline(table).verdict
     return {v: int((found == v).sum()) for v in VERDICTS}
 
 
@@ -90,8 +92,9 @@ def cells(line) -> dict[str, str]:
         "published lies": "" if not known else "above" if line.published > line.high
         else "below" if line.published < line.low else "inside",
         "study": line.study, "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
-        "images": number(line.images, "{:,.0f}"), "seeds": number(line.seeds, "{:.0f}"),
-        "p (Holm)": number(line.p_holm, "{:.2g}")}
+        "images": number(line.images, "{:,.0f}"),
+        "seeds won": number(line.seeds_won, "{:.0f}") + number(line.seeds, " of {:.0f}"),
+        "p (Holm)": "<0.001" if line.p_holm < 0.001 else number(line.p_holm, "{:.2g}")}
 
 
 def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
@@ -99,58 +102,19 @@ def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
     return pd.DataFrame(map(cells, lines.itertuples()), columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
-def absent(first: pd.DataFrame, summary: Summary) -> str:
-    """Claims without a verdict: those whose data have no study, and those that no stage measures."""
-    unmeasured = [claim.id for claim in summary.claims if claim.kind == "unmeasured"]
-    waiting = first[(first.verdict == "not run") & ~first.claim.isin(unmeasured)]
-    lines = [f"- not run, for want of a study of {DATA[data]}: {', '.join(part.claim)}"
-             for data, part in waiting.groupby("data", sort=False)]
-    lines += [f"- not measured by any stage: {claim.id} ({claim.says})"
-              for claim in summary.claims if claim.id in unmeasured]
-    return "\n".join(lines)
-
-
-def markdown(table: pd.DataFrame, summary: Summary) -> str:
+def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
     """claims.md: verdicts on the claims' own data, their picture, then every line."""
-    first, found = headline(table, summary), counts(table, summary)
-    return f"""# Which of the paper's claims hold?
-
-{len(first)} claims. On their own data, by the reading that the paper most likely means: {', '.join(f'{n} {v}' for v, n in found.items())}.
-
-{as_markdown(first[first.verdict != "not run"], BRIEF)}
-
-Differences in points (of accuracy or AUC) by which TLA is ahead of the baseline, or as the claim says, with 95 %
-intervals over test images and training seeds. *confirmed*: the interval lies on the claimed side of zero;
-*contradicted*: on the other; *not resolved*: it includes zero, and the difference *had to exceed* so many points to be
-told from none. A claim of hardly any difference is confirmed where the interval lies within {equal_within(summary)}.
-*undefined*: a model gets too few images right, or too few wrong, for an AUC. Verdicts are not corrected for the number
-of comparisons; *p (Holm)* is, over all comparisons of the study. *Published lies* inside, above or below our interval.
-⚑: one of the models shows a sign of gradient masking.
-
-![Published and our difference for each claim that was run: {found["confirmed"]} confirmed, {found["contradicted"]} contradicted, {found["not resolved"]} not resolved](figures/claims.png)
-
-Without a verdict:
-
-{absent(first, summary)}
-
-## Every claim, every reading
-
-Where an attack or score can be read in more than one way, each reading has its line; AutoAttack stands beside. One
-training seed, or another data set ({', '.join(summary.beside)}), can *agree* or *disagree* with a claim but not settle it.
-Published numbers and their sources: [published.csv](published.csv). Everything here in full: [claims.csv](claims.csv).
-
-{as_markdown(table, ALL)}
-"""
+    first, unmeasured = headline(table), [claim for claim in summary.claims if claim.kind == "unmeasured"]
+    waiting = first[(first.verdict == "not run") & ~first.claim.isin([claim.id for claim in unmeasured])]
+    return fill(template, total=len(first), counts=counts(table), brief=as_markdown(first[first.verdict != "not run"], BRIEF),
+                equal=[claim for claim in summary.claims if claim.equal_within], beside=summary.beside,
+                waiting={DATA[data]: list(part.claim) for data, part in waiting.groupby("data", sort=False)},
+                unmeasured=unmeasured, every=as_markdown(table, ALL))
 
 
-def equal_within(summary: Summary) -> str:
-    """The margins of claims of hardly any difference, as text."""
-    return ", ".join(f"{claim.equal_within:g} point of zero ({claim.id})" for claim in summary.claims if claim.equal_within)
-
-
-def forest(table: pd.DataFrame, summary: Summary) -> None:
+def forest(table: pd.DataFrame) -> None:
     """The picture of the verdicts."""
-    first = headline(table, summary)
+    first = headline(table)
     figures.save(figures.claim_forest(first[first.verdict != "not run"].assign(
         label=lambda lines: lines.claim + "  " + lines.says)), Path("reports", "figures"), "claims")
 
@@ -160,13 +124,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", help="params.yaml of the claims")
     summary = load_summary(parser.parse_args(argv).config)
 
-    names = [*sum(summary.studies.values(), []), *summary.beside]
+    names = studied(summary)
     studies = {name: load_params(path_of(name)) for name in names}
     table = ledger(summary, studies)
     write_table(Path("reports", "claims.csv"), table)
-    write_text(Path("reports", "claims.md"), markdown(table, summary))
-    forest(table, summary)
-    write_metrics(Path("reports", "claims.json"), {v.replace(" ", "_"): n for v, n in counts(table, summary).items()})
+    write_text(Path("reports", "claims.md"), markdown(Path(__file__).with_suffix(".md").read_text(), table, summary))
+    forest(table)
+    write_metrics(Path("reports", "claims.json"), {v.replace(" ", "_"): n for v, n in counts(table).items()})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 
 from tla.classic import smallest_l2, smallest_linf, step_in_domain
 from tla.core.attacks import least_likely
+from tla.core.chance import stream
 from tla.core.data import TEST, TRAIN
 from tla.files import write_metrics, write_rows, write_table
 from tla.study import Columns, Study
@@ -31,7 +32,8 @@ def outcomes(study: Study, model: str, seed: int) -> Columns:
     columns |= {f"{name}_linf": (x - test.x).abs().flatten(1).amax(1) for name, x in images.items() if name != "clean"}
     return {"idx": test.idx, "label": test.y, "chosen": chosen, "least_likely": last, **columns,
             "smallest_linf": smallest_linf(lambda x: network(x)[0], test.x, chosen, steps=settings.steps,
-                                           step_fraction=settings.step_fraction, halvings=settings.halvings),
+                                           step_fraction=settings.step_fraction, halvings=settings.halvings,
+                                           generator=stream(seed, "queries", study.device)),
             "smallest_l2": smallest_l2(network, test.x, chosen, settings.l2_steps)}
 
 

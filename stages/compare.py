@@ -13,7 +13,8 @@ from tla.params import Params, load_params
 from tla.rows import correct_columns
 from tla.statistics import auc_difference, mcnemar, paired_difference
 
-AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "seeds"]
+AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "images",
+               "seeds"]
 
 
 def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
@@ -42,7 +43,7 @@ def outcomes(params: Params, name: str) -> pd.DataFrame:
 
 
 def accuracy_lines(params: Params, chosen: list[tuple[str, str]]) -> Iterator[dict]:
-    """One line per pair and outcome that both have."""
+    """One line per pair and outcome that both have; mcnemar_p is that of the seed where it is largest."""
     found = {name: outcomes(params, name) for name in sorted({name for pair in chosen for name in pair})}
     for a, b in chosen:
         assert found[a][["seed", "idx"]].equals(found[b][["seed", "idx"]]), "rows of two models are not paired"
@@ -74,8 +75,15 @@ def auc_lines(params: Params, tla: str) -> Iterator[dict]:
             b = [None] * len(a) if baseline == "chance" else seeds(baseline, factor, score)
             fewest = min(kind.sum() for wrong, _ in filter(None, a + b) for kind in (wrong, ~wrong))
             yield {"model": model, "baseline": baseline, "score": score, "eps_factor": factor, "seeds": len(a),
+                   "images": rows[model].idx.nunique(),
                    **({} if fewest < params.compare.least else auc_difference(
                        a, b, params.data.folds is None, params.compare.resamples, params.compare.seed))}
+
+
+def significant(table: pd.DataFrame) -> pd.DataFrame:
+    """p values as text of three significant digits: four places would make small ones 0."""
+    found = table.filter(regex=r"^(mcnemar_)?p$")
+    return table.assign(**{name: column.map("{:.3g}".format, na_action="ignore") for name, column in found.items()})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,9 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     tla, tables = f"tla-b{params.mining.batch}", Path("reports", params.dataset, "tables")
 
     chosen = pairs(tla, [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
-    write_table(tables / "differences.csv", pd.DataFrame(accuracy_lines(params, chosen)))
-    write_table(tables / "auc-differences.csv", pd.DataFrame(
-        auc_lines(params, tla), columns=AUC_COLUMNS).astype({"seeds_won": "Int64"}))
+    write_table(tables / "differences.csv", significant(pd.DataFrame(accuracy_lines(params, chosen))))
+    write_table(tables / "auc-differences.csv", significant(pd.DataFrame(
+        auc_lines(params, tla), columns=AUC_COLUMNS).astype({"seeds_won": "Int64"})))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def measured(study: Study, model: str, seed: int, eps: list[float]) -> Columns:
     """Correctness at each eps and the share of pixels without gradient, of the first test images."""
     settings, network = study.params.masking, study.network(model, seed)
     split = study.test(seed, settings.images)
-    correct = curve(network, split, settings, eps, stream(seed, "queries", study.device))
+    correct = curve(network, split, settings, eps)
     return {"idx": split.idx, "zero_gradient": zero_gradient(network, split)} | {
         f"eps_{size:g}": row.byte() for size, row in zip(eps, correct, strict=True)}
 
@@ -23,13 +23,14 @@ def line(study: Study, model: str, seed: int, rows: pd.DataFrame, others: dict[s
     """One model's numbers, and True under flag_<sign> where one exceeds the tolerance."""
     white = read_rows(study.rows / f"{model}.csv.gz").query("seed == @seed")
     transfer, square, auto = (others[name].set_index("idx") for name in ("transfer", "queries", "autoattack"))
-    reached = (transfer[f"pred_{model}"] == transfer.label)[transfer.source != model].groupby(level=0)
+    reached = (transfer[f"pred_{model}"] == transfer.label).groupby(level=0)
     found = signs(
         correct_columns(white).set_index(white.idx), f"pgd_{study.params.evaluate.attacks['pgd'].steps[-1]}_worst",
         list(rows.filter(like="eps_").mean()), float((rows.zero_gradient == 1).mean()),
         {"transfer": reached.min().astype(float), "square": square.query("model == @model").square_robust,
          "autoattack": auto.query("model == @model and seed == @seed").square_robust})
-    flags = {f"flag_{name}": bool(value > study.params.masking.tolerance) for name, value in found.items()}
+    # Turned round, so that a comparison without images would be flagged too.
+    flags = {f"flag_{name}": not value <= study.params.masking.tolerance for name, value in found.items()}
     return {"model": model, **found, "zero_pixels": rows.zero_gradient.mean(), **flags}
 
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     planes = pd.concat([
         surface(study.network(model, seed), few.x[i: i + 1], few.y[i: i + 1], limit, settings.points,
                 stream(seed, "queries", study.device)).assign(model=model, idx=int(few.idx[i]))
-        for model in ("um", "at", study.models[-1]) for i in range(settings.surfaces)])
+        for model in ("um", "at", "alp", study.models[-1]) for i in range(settings.surfaces)])
 
     write_rows(study.rows / "diagnose.csv.gz", rows)
     write_table(study.reports / "tables" / "masking.csv", table)

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from tla.files import read_metrics, write_text
-from tla.ledger import load_summary, path_of
+from tla.ledger import load_summary, path_of, studied
 
 VERDICTS = r"<td[^>]*>((?:not )?(confirmed|contradicted|resolved|undefined|run|agrees|disagrees))</td>"
 TYPES = {".svg": "image/svg+xml", ".csv": "text/csv", ".yaml": "text/plain"}
@@ -43,7 +43,7 @@ def render(config: str | Path, root: Path = Path()) -> str:
     summary, reports = load_summary(root / config), root / "reports"
     studies = [{"name": name, "command": "make repro" if name == "digits" else f"make {name}",
                 "body": body(reports / name / "REPORT.md"), "params": (root / path_of(name)).read_text()}
-               for name in [*sum(summary.studies.values(), []), *summary.beside]]
+               for name in studied(summary)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string((root / "stages" / "page.html").read_text()).render(
         counts=read_metrics(reports / "claims.json"), claims=body(reports / "claims.md"), studies=studies)

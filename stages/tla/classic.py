@@ -19,29 +19,34 @@ def step_in_domain(logits_fn: Logits, x: Tensor, labels: Tensor, *, step_size: f
 
 
 def smallest_linf(logits_fn: Logits, x: Tensor, targets: Tensor, *, steps: int, step_fraction: float,
-                  halvings: int) -> Tensor:
+                  halvings: int, generator: torch.Generator) -> Tensor:
     """Smallest eps per image, [n], at which targeted PGD reaches `targets`; inf where it does not at eps = 1.
 
-    Bisection over eps between 0 and 1; within 2 ** -halvings of where PGD begins to succeed.
+    PGD from the image, then from a random start: an upper bound. Bisection over eps between 0 and 1;
+    within 2 ** -halvings of where PGD begins to succeed.
     """
     n = len(x)
     low, high = x.new_zeros(n), x.new_full((n,), torch.inf)
     for i in range(halvings + 1):
         eps = torch.ones_like(low) if i == 0 else torch.where(high.isfinite(), (low + high) / 2, 1)
-        reached = _reaches(logits_fn, x, targets, eps.view(-1, *[1] * (x.ndim - 1)), steps, step_fraction)
+        reached = _reaches(logits_fn, x, targets, eps.view(-1, *[1] * (x.ndim - 1)), steps, step_fraction, generator)
         low, high = torch.where(reached, low, eps), torch.where(reached, eps, high)
     return high
 
 
-def _reaches(logits_fn: Logits, x: Tensor, targets: Tensor, eps: Tensor, steps: int, step_fraction: float) -> Tensor:
+def _reaches(logits_fn: Logits, x: Tensor, targets: Tensor, eps: Tensor, steps: int, step_fraction: float,
+             generator: torch.Generator) -> Tensor:
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
-    x_adv, reached = x, torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for _ in range(steps):
-        logits, gradient = input_gradient(logits_fn, x_adv, targets, cross_entropy)
-        reached |= logits.argmax(1) == targets
-        x_adv = (x_adv - step_fraction * eps * gradient.sign()).clamp(low, high)
-    with torch.no_grad():
-        return reached | (logits_fn(x_adv).argmax(1) == targets)
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    reached = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for x_adv in (x, low + (high - low) * noise):
+        for _ in range(steps):
+            logits, gradient = input_gradient(logits_fn, x_adv, targets, cross_entropy)
+            reached |= logits.argmax(1) == targets
+            x_adv = (x_adv - step_fraction * eps * gradient.sign()).clamp(low, high)
+        with torch.no_grad():
+            reached |= logits_fn(x_adv).argmax(1) == targets
+    return reached
 
 
 def smallest_l2(model: nn.Module, x: Tensor, targets: Tensor, steps: int) -> Tensor:

@@ -174,6 +174,7 @@ def loss_surfaces(planes: pd.DataFrame) -> Figure:
     """Margin around test images, a row an image and a column a model; the thick line is the decision boundary.
 
     planes: columns model, idx, gradient, random (steps along the gradient's sign and along random signs), margin.
+    Dashed: the ball of radius eps.
     """
     models, images = list(dict.fromkeys(planes.model)), list(dict.fromkeys(planes.idx))
     figure, grid = plt.subplots(len(images), len(models), figsize=(7.2, 2.3 * len(images)), sharex=True, sharey=True,
@@ -186,6 +187,8 @@ def loss_surfaces(planes: pd.DataFrame) -> Figure:
             drawn = axes.contourf(part.columns, part.index, part, levels=np.linspace(-limit, limit, 25), cmap="RdBu_r")
             axes.contour(part.columns, part.index, part, levels=[0], colors="black", linewidths=1.5)
             axes.plot(0, 0, marker="+", color="black")
+            eps = part.columns.max()        # along both axes at once a pixel moves by the sum
+            axes.plot([eps, 0, -eps, 0, eps], [0, eps, 0, -eps, 0], color="black", linewidth=0.7, linestyle="--")
             axes.set_title(f"{model}, image {idx}", fontsize=8, loc="left")
             axes.grid(visible=False)
     figure.colorbar(drawn, ax=grid, format="%.0f", label="largest wrong logit minus the true one")

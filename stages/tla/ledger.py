@@ -55,6 +55,11 @@ def load_summary(path: str | Path) -> Summary:
         raise UserError(one_line(path, error)) from None
 
 
+def studied(summary: Summary) -> list[str]:
+    """Every study that the claims are read from, once."""
+    return list(dict.fromkeys([*sum(summary.studies.values(), []), *summary.beside]))
+
+
 def path_of(study: str) -> str:
     """The params.yaml of a study, seen from the top of the repository."""
     return "params.yaml" if study == "digits" else f"experiments/{study}/params.yaml"

@@ -4,20 +4,23 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tla.core.attacks import cross_entropy, input_gradient, margin, pgd_linf, random_start
+from tla.core.attacks import cross_entropy, input_gradient, margin, pgd_linf
 from tla.core.data import Split
 from tla.params import Masking
 
 
-def curve(model: nn.Module, split: Split, settings: Masking, eps: list[float], generator: torch.Generator) -> Tensor:
-    """Correct under PGD at each eps, [len(eps), n]; every eps has its own random start."""
+def curve(model: nn.Module, split: Split, settings: Masking, eps: list[float]) -> Tensor:
+    """Correct under PGD at each eps, [len(eps), n].
+
+    It starts at the image: at eps = 1 a random start is noise, which is misclassified without any attack.
+    """
     def logits(x):
         return model(x)[0]
 
     lines = []
     for size in eps:
         x_adv = pgd_linf(logits, split.x, split.y, eps=size, step_size=settings.step_fraction * size,
-                         steps=settings.steps, loss=cross_entropy, start=random_start(split.x, size, generator))
+                         steps=settings.steps, loss=cross_entropy, start=split.x)
         with torch.no_grad():
             lines.append(logits(x_adv).argmax(1) == split.y)
     return torch.stack(lines)

@@ -351,7 +351,7 @@ class Params:
     root: str
     config: str
     dataset: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
+    seeds: Annotated[list[Natural], Field(min_length=2), AfterValidator(_increasing)]
     data: Data
     model: Model
     attack: TrainingAttack
@@ -370,6 +370,10 @@ class Params:
     ood: Ood
     tune: Tune
     compare: Compare
+
+    def __post_init__(self):
+        if not {self.seeds[1]} <= set(self.autoattack.seeds) <= set(self.seeds):
+            raise ValueError("autoattack.seeds must hold the second of seeds, which diagnose compares, and no others")
 
 
 def load_params(path: str | Path) -> Params:

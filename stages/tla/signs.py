@@ -4,8 +4,8 @@ import pandas as pd
 
 # What each sign means when it exceeds the tolerance; all are differences or shares of accuracy.
 SIGNS = {
-    "rise": "accuracy rises with eps", "unbounded": "accuracy is left at eps = 1",
-    "transfer": "images of another model break more than its own", "square": "Square breaks more than PGD",
+    "rise": "accuracy rises with eps", "unbounded": "accuracy is left at eps = 1, from the image itself",
+    "transfer": "images made on another network break more than its own", "square": "Square breaks more than PGD",
     "restarts": "restarts break more than one long run", "cw": "the C&W loss breaks more than cross-entropy",
     "zero_gradient": "images have no gradient at all", "autoattack": "AutoAttack breaks more than the union of ours"}
 

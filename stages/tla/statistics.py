@@ -3,6 +3,8 @@
 The variance of a mean difference has a part from the seeds and a part from the images; both are
 estimated, and Student's t with Satterthwaite's degrees of freedom makes the interval. A percentile
 bootstrap over both would be simpler, but with three to five seeds it covers 79 to 88 % instead of 95.
+Means of few seeds can agree by luck; so no interval is narrower than the one for these very networks, over
+images alone, and where seeds hardly matter it covers up to 98 %.
 """
 
 import numpy as np
@@ -18,12 +20,12 @@ def paired_difference(differences: list[np.ndarray], shared: bool) -> dict[str, 
     spread over seeds holds the noise of the images too. One seed gives an interval over images alone.
     """
     means, n, seeds = np.array([d.mean() for d in differences]), len(differences[0]), len(differences)
+    each = sum(d.var(ddof=1) / len(d) for d in differences) / seeds**2
+    fixed = _student(means, 0.0, np.stack(differences).mean(0).var(ddof=1) / n if shared else each, n)
     if seeds == 1:
-        of_seeds, of_images = 0.0, differences[0].var(ddof=1) / n
-    else:
-        of_seeds = means.var(ddof=1) / seeds
-        of_images = _image_variance(np.stack(differences)) if shared else 0.0
-    return _student(means, of_seeds, of_images, n)
+        return fixed
+    of_images = _image_variance(np.stack(differences)) if shared else 0.0
+    return _wider(_student(means, means.var(ddof=1) / seeds, of_images, n), fixed)
 
 
 def _image_variance(d: np.ndarray) -> float:
@@ -37,7 +39,12 @@ def _image_variance(d: np.ndarray) -> float:
     return max(d.mean(0).var(ddof=1) / n - noise / (seeds * n), 0.0)
 
 
+def _wider(*intervals: dict) -> dict:
+    return max(intervals, key=lambda interval: interval["high"] - interval["low"])
+
+
 def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> dict[str, float | int]:
+    """Interval of the mean of `means` with Satterthwaite's degrees of freedom, and the seeds won."""
     variance = of_seeds + of_images
     freedom = variance**2 / (of_seeds**2 / max(len(means) - 1, 1) + of_images**2 / (n - 1)) if variance else 1
     return student(means.mean(), variance, freedom) | {"seeds_won": int((means > 0).sum())}
@@ -56,22 +63,25 @@ def auc_difference(a: list[tuple], b: list[tuple | None], shared: bool, resample
     """Mean over seeds of AUC a minus AUC b, as `paired_difference`; where b[s] is None, minus chance.
 
     a[s] = (abnormal [n], score [n]) of the same images for both models. The part of the images is a
-    bootstrap over them; it holds some of what the spread over seeds already shows, so the interval is
-    a little wide.
+    bootstrap over them; where seeds share images it holds some of what the spread over seeds already
+    shows, so the interval is a little wide.
     """
     def gain(x: tuple, y: tuple | None, weights: np.ndarray) -> float:
         return weighted_auc(*x, weights) - (0.5 if y is None else weighted_auc(*y, weights))
 
+    def draw() -> list[np.ndarray]:
+        sizes = [len(x[0]) for x in (a[:1] if shared else a)]
+        weights = [rng.multinomial(n, [1 / n] * n) for n in sizes]
+        return weights * len(a) if shared else weights
+
     rng, n = np.random.default_rng(seed), len(a[0][0])
     means = np.array([gain(x, y, np.ones(len(x[0]))) for x, y in zip(a, b, strict=True)])
-    if not shared and len(means) > 1:
-        return _student(means, means.var(ddof=1) / len(means), 0.0, n)
-    drawn = []
-    for _ in range(resamples):
-        weights = rng.multinomial(n, [1 / n] * n)
-        drawn.append(np.mean([gain(x, y, weights) for x, y in zip(a, b, strict=True)]))
     of_seeds = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
-    return _student(means, of_seeds, np.var(drawn, ddof=1), n)
+    drawn = [np.mean([gain(*case) for case in zip(a, b, draw(), strict=True)]) for _ in range(resamples)]
+    of_images = np.var(drawn, ddof=1)
+    if shared:
+        return _student(means, of_seeds, of_images, n)
+    return _wider(_student(means, of_seeds, 0.0, n), _student(means, 0.0, of_images, n))
 
 
 def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -> float:

@@ -15,7 +15,8 @@ from tla.core.data import TEST, Dataset, Split
 from tla.core.models import Classifier
 from tla.core.resume import Resume
 from tla.core.runtime import map_parallel, setup
-from tla.params import load_params, model_names, parse_model
+from tla.evaluation import check_model
+from tla.params import UserError, load_params, model_names, parse_model
 
 Columns = dict[str, Tensor]
 
@@ -40,8 +41,13 @@ class Study:
         return hashlib.sha256(self.path(model, seed).read_bytes()).hexdigest()
 
     def network(self, model: str, seed: int) -> Classifier:
-        """The trained network of one seed of a model, in evaluation mode."""
-        return load_model(self.path(model, seed), self.params, parse_model(model, self.params)).to(self.device)
+        """The trained network of one seed of a model, in evaluation mode. Raises UserError if unfit to be attacked."""
+        network = load_model(self.path(model, seed), self.params, parse_model(model, self.params)).to(self.device)
+        try:
+            check_model(network, self.test(seed, 100).x, self.data.classes)
+        except ValueError as error:
+            raise UserError(f"{self.path(model, seed)}: the model {error}") from None
+        return network
 
     def test(self, seed: int, images: int | None) -> Split:
         """The first so many test images of one seed."""

@@ -1,16 +1,15 @@
 """The tables of REPORT.md as Markdown, and the facts its template puts into words. Imports no torch."""
 
 from collections.abc import Iterable
-from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
+from tla.fill import fill
 from tla.names import attack_label, flagged, model_label, percent, points
 from tla.params import Params
-from tla.published import published
+from tla.published import published, short_run
 from tla.signs import SIGNS
 
 TASKS = {"misclassified": "wrong vs right, both adversarial", "adversarial": "fooling adversarial vs clean"}
@@ -19,8 +18,6 @@ SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distanc
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs", "digits": "8x8 digits, enlarged",
            "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
 AUTOATTACK = {"apgd-ce": "APGD, cross-entropy", "apgd-t": "APGD, targeted", "fab-t": "FAB, targeted", "square": "Square"}
-BLACKBOX = {"transfer": "strongest other source", "grey_box": "its method, another seed", "square": "Square",
-            "hop_skip": "HopSkipJump"}
 DISTANCES = {"clean_same_class_distance": "clean, own class", "clean_other_class_distance": "clean, other classes",
              "adv_same_class_distance": "adversarial, own class", "adv_other_class_distance": "adversarial, other classes"}
 TABLES = ("accuracy", "differences", "autoattack", "transfer", "classic", "label-leaking", "masking", "ood")
@@ -42,16 +39,13 @@ def outcomes(params: Params) -> dict[str, str]:
 
 def bars(params: Params) -> dict[str, str]:
     """The poster's attacks, the other reading of its long run, and the union."""
-    return {k: v for k, v in outcomes(params).items() if k not in ("clean", "fgsm_last", _first(params))}
+    return {k: v for k, v in outcomes(params).items() if k not in list(outcomes(params))[:3]}
 
 
 def sweep(params: Params) -> dict[str, str]:
     """Attacks of the pool-size figure: the poster's, with its short PGD run, and the union."""
-    return {k: v for k, v in outcomes(params).items() if k in (_first(params), "cw_last", "mim_last", "union_worst")}
-
-
-def _first(params: Params) -> str:
-    return list(outcomes(params))[2]
+    short = short_run(params)
+    return {f"pgd_{short}_last": f"PGD-{short}", "cw_last": "C&W", "mim_last": "MIM", "union_worst": "union"}
 
 
 def poster_auc(params: Params) -> str:
@@ -73,11 +67,17 @@ def mean_auc(params: Params, metrics: dict, task: str, score: str, factor: float
     return metrics.get(f"{task}_{score}_auc_eps_{factor:g}")
 
 
-def markdown(lines: Iterable[dict], params: Params | None = None) -> str:
-    """A Markdown table; with `params`, names in the column `model` are replaced by their labels."""
+def labels(params: Params, masking: pd.DataFrame) -> dict[str, str]:
+    """Label of every model, ⚑ after those with a sign of gradient masking."""
+    marked = flagged(masking)
+    return {name: model_label(name, params) + " ⚑" * (name in marked) for name in masking.model}
+
+
+def markdown(lines: Iterable[dict], label: dict[str, str] | None = None) -> str:
+    """A Markdown table; names in the column `model` are replaced by their `label`."""
     table = pd.DataFrame(lines)
-    if params:
-        table["model"] = [model_label(name, params) for name in table.model]
+    if label:
+        table["model"] = table.model.map(label)
     return table.to_markdown(index=False, disable_numparse=True)
 
 
@@ -88,17 +88,17 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
     low, high, std, images. Where long attacks see only the first test images, each accuracy is over those its
     attack saw, and the union over those all saw.
     """
-    lines, accuracy, marked = [], tables["accuracy"], flagged(tables["masking"])
+    lines, accuracy, label = [], tables["accuracy"], labels(params, tables["masking"])
     autoattack = tables["autoattack"].set_index("model")
 
-    def headed(label: str, images: int) -> str:
-        return label if images == accuracy.images.max() else f"{label} ({images:,})"
+    def headed(head: str, images: int) -> str:
+        return head if images == accuracy.images.max() else f"{head} ({images:,})"
 
     for name, part in accuracy.groupby("name", sort=False):
         part = part.set_index("outcome")
-        line = {"method": model_label(name, params) + (" ⚑" if name in marked else "")}
-        line |= {headed(label, part.images[outcome]): percent(part.accuracy[outcome])
-                 for outcome, label in outcomes(params).items()}
+        line = {"method": label[name]}
+        line |= {headed(head, part.images[outcome]): percent(part.accuracy[outcome])
+                 for outcome, head in outcomes(params).items()}
         line[headed("AutoAttack", autoattack.images[name])] = percent(autoattack.square[name])
         union = part.loc["union_worst"]
         line["95 % interval"] = f"{percent(union.low)}–{percent(union.high)}"
@@ -109,18 +109,19 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
 
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame], metrics: dict) -> str:
     """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage, `tables` names to tables."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"percent": percent, "points": points, "comma": "{:,}".format, "verdict": _resolved,
-                            "label": partial(model_label, params=params), "pool": lambda name: name.removeprefix("tla-b")}
-    facts = _white_box(params, tables) | _beyond(params, tables, metrics["blackbox"]) | _embedding(params, metrics, tables["accuracy"].images.max())
-    return environment.from_string(template).render(params=params, signs=SIGNS, **facts)
+    label = labels(params, tables["masking"])
+    filters = {"percent": percent, "points": points, "comma": "{:,}".format, "verdict": _resolved,
+                            "label": label.get, "pool": lambda name: name.removeprefix("tla-b")}
+    facts = _white_box(params, tables, label) | _beyond(params, tables, metrics["blackbox"], label) | _embedding(
+        params, metrics, tables["accuracy"].images.max(), label)
+    return fill(template, filters, params=params, signs=SIGNS, **facts)
 
 
 def _records(table: pd.DataFrame) -> list:
     return list(table.itertuples())
 
 
-def _white_box(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+def _white_box(params: Params, tables: dict[str, pd.DataFrame], label: dict[str, str]) -> dict:
     accuracy, differences = tables["accuracy"], tables["differences"]
     unions = accuracy[accuracy.outcome == "union_worst"]
     found = differences[differences.outcome == "union_worst"].assign(verdict=lambda lines: lines.apply(_resolved, axis=1))
@@ -130,16 +131,16 @@ def _white_box(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
         "accuracy": _records(accuracy), "capped": accuracy.images.nunique() > 1, "unions": _records(unions),
         "pools": _records(unions[unions.name.str.startswith("tla-b")].sort_values("accuracy", kind="stable")),
         "results": results_table(params, tables, commands=False), "diamonds": not published(params, "bars").empty,
-        "differences": markdown(_differences(params, differences)),
+        "differences": markdown(_differences(params, differences, label)),
         "gain": pair["at", "um"], "over_at": pair[tla, "at"], "over_alp": pair[tla, "alp"],
         "half_width": (100 * (family.high - family.low) / 2).max(),
         "yes": _records(family[family.verdict != "no"]), "no": _records(family[family.verdict == "no"]),
         "against": _records(found[(found.model == tla) & found.baseline.str.startswith("tla-b")])}
 
 
-def _differences(params: Params, differences: pd.DataFrame) -> Iterable[dict]:
+def _differences(params: Params, differences: pd.DataFrame, label: dict[str, str]) -> Iterable[dict]:
     for d in differences[differences.outcome.isin(["clean", list(bars(params))[0], "union_worst"])].itertuples():
-        yield {"pair": f"{model_label(d.model, params)} − {model_label(d.baseline, params)}",
+        yield {"pair": f"{label[d.model]} − {label[d.baseline]}",
                "under": attack_label(d.outcome.rpartition("_")[0] or d.outcome),
                "difference, points": points(d.difference),
                "95 % interval": f"[{points(d.low)}, {points(d.high)}]",
@@ -150,31 +151,40 @@ def _resolved(difference) -> str:
     return "yes, higher" if difference.low > 0 else "yes, lower" if difference.high < 0 else "no"
 
 
-def _beyond(params: Params, tables: dict[str, pd.DataFrame], blackbox: dict[str, float]) -> dict:
+def _beyond(params: Params, tables: dict[str, pd.DataFrame], blackbox: dict[str, float], label: dict[str, str]) -> dict:
     transfer, masking, ood = tables["transfer"], tables["masking"], tables["ood"]
-    label = {name: model_label(name, params) for name in transfer.source}
     matrix = transfer.set_index("source").rename(index=label, columns=label).map(percent).rename_axis("images from")
     wide = ood.pivot(index=["source", "score"], columns="model", values="auc").loc[params.ood.sources]
-    wide = wide[list(dict.fromkeys(ood.model))].rename(columns=partial(model_label, params=params)).reset_index()
+    wide = wide[list(dict.fromkeys(ood.model))].rename(columns=label).reset_index()
     return {
         "autoattack_images": tables["autoattack"].images.max(), "flagged": flagged(masking),
-        "autoattack": markdown(_autoattack(tables["autoattack"]), params),
-        "blackbox": markdown(({"model": name} | {head: percent(blackbox[f"{name}_{key}"]) for key, head in BLACKBOX.items()}
-                              for name in transfer.source), params),
+        "autoattack": markdown(_autoattack(tables["autoattack"]), label),
+        "blackbox": markdown(_blackbox(params, list(transfer.source), blackbox), label),
         "transfer": matrix.to_markdown(disable_numparse=True),
         "masking": markdown(({"model": line["model"]} | {
-            name.replace("_", " "): points(line[name]) + " ⚑" * line[f"flag_{name}"] for name in SIGNS}
-            for line in masking.to_dict("records")), params),
-        "classic": markdown(_classic(tables["classic"]), params), "leaking": markdown(_leaking(tables["label-leaking"]), params),
+            name.replace("_", " "): points(line[name]) + " ⚑" * line[f"flag_{name}"] for name in SIGNS} |
+            {"pixels without gradient": f"{percent(line['zero_pixels'])} %"} for line in masking.to_dict("records")), label),
+        "classic": markdown(_classic(tables["classic"]), label),
+        "leaking": markdown(_leaking(tables["label-leaking"]), label),
         "ood": wide.assign(source=wide.source.map(SOURCES)).to_markdown(index=False, floatfmt=".3f")}
 
 
 def _autoattack(table: pd.DataFrame) -> Iterable[dict]:
     for line in table.to_dict("records"):
         yield {"model": line["model"], "clean": percent(line["clean"])} | {
-            label: percent(line[name]) for name, label in AUTOATTACK.items()} | {
+            head: percent(line[name]) for name, head in AUTOATTACK.items()} | {
             "95 % interval": f"{percent(line['low'])}–{percent(line['high'])}",
             "complaints": sum(v for k, v in line.items() if k.startswith("check_"))}
+
+
+def _blackbox(params: Params, models: list[str], metrics: dict[str, float]) -> Iterable[dict]:
+    images, few = (f" ({n:,})" for n in (params.blackbox.images, params.blackbox.hop_skip.images))
+    for name in models:
+        yield {"model": name, f"strongest other source{images}": percent(metrics[f"{name}_transfer"]),
+               f"its method, another seed{images}": percent(metrics[f"{name}_grey_box"]),
+               f"Square{images}": percent(metrics[f"{name}_square"]),
+               f"HopSkipJump{few}": percent(metrics[f"{name}_hop_skip"]),
+               "its queries an image": f"{metrics[f'{name}_hop_skip_queries']:,.0f}"}
 
 
 def _classic(table: pd.DataFrame) -> Iterable[dict]:
@@ -184,7 +194,8 @@ def _classic(table: pd.DataFrame) -> Iterable[dict]:
                "iterative": percent(line.chosen_iterative_success),
                "least likely class, one step": percent(line.least_likely_one_step_success),
                "iterative ": percent(line.least_likely_iterative_success),
-               "median L∞": f"{line.smallest_linf_median:.3f}", "median L2": f"{line.smallest_l2_median:.2f}"}
+               "median L∞": f"{line.smallest_linf_median:.3f}", "L∞ found": percent(line.smallest_linf_reached),
+               "median L2": f"{line.smallest_l2_median:.2f}", "L2 found": percent(line.smallest_l2_reached)}
 
 
 def _leaking(table: pd.DataFrame, shown: tuple[str, ...] = ("kurakin", "at", "um")) -> Iterable[dict]:
@@ -194,9 +205,9 @@ def _leaking(table: pd.DataFrame, shown: tuple[str, ...] = ("kurakin", "at", "um
             for eps, value in zip(rows.eps, rows.fgsm, strict=True)}
 
 
-def _embedding(params: Params, metrics: dict, images: int) -> dict:
+def _embedding(params: Params, metrics: dict, images: int, label: dict[str, str]) -> dict:
     def of(stage: str) -> list[tuple[str, dict]]:
-        return [(model_label(name.removeprefix(stage), params), values) for name, values in metrics.items()
+        return [(label[name.removeprefix(stage)], values) for name, values in metrics.items()
                 if name.startswith(stage)]
 
     k = params.neighbors.k
@@ -208,6 +219,6 @@ def _embedding(params: Params, metrics: dict, images: int) -> dict:
         auc.append({"question": task_label, "score": score_label, "eps": f"{factor:g} x training"} |
                    {model: "undefined" if v is None else f"{v:.3f}" for model, v in found.items()})
     return {"detection": markdown(auc), "poster_auc": poster_auc(params)} | {
-        name: markdown({"model": model} | {label: f"{values[key]:.3f}" for key, label in columns.items()}
+        name: markdown({"model": model} | {head: f"{values[key]:.3f}" for key, head in columns.items()}
                        for model, values in of(stage))
         for name, stage, columns in (("retrieval", "neighbors-", retrieval), ("distances", "represent-", DISTANCES))}
