@@ -93,7 +93,7 @@ def cells(line) -> dict[str, str]:
         else "below" if line.published < line.low else "inside",
         "study": line.study, "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
         "images": number(line.images, "{:,.0f}"),
-        "seeds won": number(line.seeds_won, "{:.0f}") + number(line.seeds, " of {:.0f}"),
+        "seeds won": number(line.seeds_won, f"{{:.0f}} of {line.seeds:.0f}"),
         "p (Holm)": "<0.001" if line.p_holm < 0.001 else number(line.p_holm, "{:.2g}")}
 
 

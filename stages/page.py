@@ -34,7 +34,11 @@ def body(path: Path) -> Markup:
     html = html.replace("<table>", '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>')
     html = html.replace("</table>", "</table></div>")
     html = re.sub(r"<p>(<img.+?>)</p>", r"<figure>\1</figure>", html)
-    html = re.sub(r"<td[^>]*>([^<]{45,})</td>", r'<td class="long">\1</td>', html)
+    return Markup(re.sub(r"<td[^>]*>([^<]{30,})</td>", r'<td class="long">\1</td>', html))
+
+
+def with_pills(html: str) -> Markup:
+    """Verdicts in table cells as coloured marks."""
     return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', html))
 
 
@@ -46,7 +50,7 @@ def render(config: str | Path, root: Path = Path()) -> str:
                for name in studied(summary)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string((root / "stages" / "page.html").read_text()).render(
-        counts=read_metrics(reports / "claims.json"), claims=body(reports / "claims.md"), studies=studies)
+        counts=read_metrics(reports / "claims.json"), claims=with_pills(body(reports / "claims.md")), studies=studies)
 
 
 def main(argv: list[str] | None = None) -> None:

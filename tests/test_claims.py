@@ -9,10 +9,11 @@ import yaml
 from test_pipeline import closure
 
 from claims import cells, counts, ledger, markdown, measured, outcome_label
-from tla.ledger import Claim, Summary, load_summary, path_of, verdict, with_holm
+from tla.ledger import Claim, Summary, load_summary, path_of, studied, verdict, with_holm
 from tla.params import UserError
 
 ROOT = Path(__file__).parents[1]
+TEMPLATE = (ROOT / "stages" / "claims.md").read_text()
 SUMMARY = ROOT / "experiments" / "summary" / "params.yaml"
 
 
@@ -42,18 +43,18 @@ def study(params, tmp_path, monkeypatch):
     tables = tmp_path / "reports" / "digits" / "tables"
     tables.mkdir(parents=True)
     tla = f"tla-b{params.mining.batch}"
-    columns = ["model", "baseline", "outcome", "difference", "low", "high", "p", "images", "seeds"]
-    pd.DataFrame([[tla, "at", "a_last", 0.02, 0.01, 0.03, 0.01, 100, 5],
-                  [tla, "at", "b_last", -0.02, -0.03, -0.01, 0.02, 100, 5],
-                  [tla, "alp", "a_last", 0.01, -0.01, 0.03, 0.5, 100, 5],
-                  [tla, "um", "a_last", 0.5, 0.4, 0.6, 0.001, 100, 1]], columns=columns).to_csv(
+    columns = ["model", "baseline", "outcome", "difference", "low", "high", "p", "seeds_won", "images", "seeds"]
+    pd.DataFrame([[tla, "at", "a_last", 0.02, 0.01, 0.03, 0.01, 3, 100, 5],
+                  [tla, "at", "b_last", -0.02, -0.03, -0.01, 0.02, 3, 100, 5],
+                  [tla, "alp", "a_last", 0.01, -0.01, 0.03, 0.5, 3, 100, 5],
+                  [tla, "um", "a_last", 0.5, 0.4, 0.6, 0.001, 1, 100, 1]], columns=columns).to_csv(
         tables / "differences.csv", index=False)
     pd.DataFrame({"model": [tla, "at"], "flag_cw": [False, False], "flag_rise": [False, True]}).to_csv(
         tables / "masking.csv", index=False)
-    pd.DataFrame([[tla, "at", "mixture", 1.0, 0.1, 0.05, 0.15, 0.001, 5],
-                  [tla, "at", "mixture", 1.5, *[np.nan] * 4, 5],
-                  [tla, "at", "mixture", 1.33, 0.2, 0.15, 0.25, 0.001, 5]], columns=[
-        "model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds"]).to_csv(
+    auc = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "images", "seeds"]
+    pd.DataFrame([[tla, "at", "mixture", 1.0, 0.1, 0.05, 0.15, 0.001, 5, 100, 5],
+                  [tla, "at", "mixture", 1.5, *[np.nan] * 5, 100, 5],
+                  [tla, "at", "mixture", 1.33, 0.2, 0.15, 0.25, 0.001, 5, 100, 5]], columns=auc).to_csv(
         tables / "auc-differences.csv", index=False)
     return params
 
@@ -85,10 +86,11 @@ def test_an_undefined_reading_stays_and_is_counted(study):
     undefined = claim(kind="auc", baseline="alp", outcomes=["mixture"])
     path = Path("reports", "digits", "tables", "auc-differences.csv")
     table = pd.read_csv(path)
-    table.assign(baseline="alp", difference=np.nan, low=np.nan, high=np.nan, p=np.nan).to_csv(path, index=False)
+    nothing = dict.fromkeys(["difference", "low", "high", "p", "seeds_won"], np.nan)
+    table.assign(baseline="alp", **nothing).to_csv(path, index=False)
     summary = Summary(studies={"mnist": ["digits"]}, beside=[], claims=[undefined])
     table = ledger(summary, {"digits": study})
-    assert set(table.verdict) == {"undefined"} and counts(table, summary)["undefined"] == 1
+    assert set(table.verdict) == {"undefined"} and counts(table)["undefined"] == 1
     assert cells(next(table.itertuples()))["95 % interval"] == ""
 
 
@@ -113,7 +115,7 @@ def test_the_ledger_puts_own_data_first_and_other_data_beside(study):
 
 def test_counts_take_the_first_reading_of_each_claim(study):
     summary = Summary(studies={"mnist": ["digits"]}, beside=[], claims=[claim(), claim(id="C98", outcomes=["a_last"])])
-    found = counts(ledger(summary, {"digits": study}), summary)
+    found = counts(ledger(summary, {"digits": study}))
     assert found == {"confirmed": 1, "contradicted": 1, "not resolved": 0, "undefined": 0, "not run": 0}
 
 
@@ -125,7 +127,7 @@ def test_the_graph_lists_what_the_ledger_and_the_page_are_made_from(stage, files
     code = {ROOT / dep for dep in deps if dep.endswith(".py")}
     assert code == closure(ROOT / "stages" / f"{stage}.py")[0] - {ROOT / "stages" / "tla" / "params.py"}
     summary = load_summary(SUMMARY)
-    for study in [*sum(summary.studies.values(), []), *summary.beside]:
+    for study in studied(summary):
         assert path_of(study) in deps
         assert {f"reports/{study}/{file}" for file in files} <= set(deps)
 
@@ -133,7 +135,7 @@ def test_the_graph_lists_what_the_ledger_and_the_page_are_made_from(stage, files
 def test_the_headline_is_first_and_what_was_not_run_is_named(study):
     summary = Summary(studies={"mnist": ["digits"], "cifar10": []}, beside=[],
                       claims=[claim(), claim(id="C98", data="cifar10", published=None)])
-    text = markdown(ledger(summary, {"digits": study}), summary)
+    text = markdown(TEMPLATE, ledger(summary, {"digits": study}), summary)
     assert "2 claims." in text and "0 confirmed, 1 contradicted, 0 not resolved, 0 undefined, 1 not run" in text
     brief, full = text.split("## Every claim, every reading")
     assert brief.count("| C99 ") == 1 and "want of a study of CIFAR-10: C98" in brief

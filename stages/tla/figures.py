@@ -114,18 +114,21 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
 
     lines: columns label, published, ours, low, high (points), verdict; the first line is drawn on top.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.27 * len(lines)))
+    figure, axes = plt.subplots(figsize=(6.2, 0.9 + 0.36 * len(lines)))
     y = np.arange(len(lines))
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.plot(lines.published, y - 0.15, linestyle="", marker="D", markersize=5, color="white", markeredgecolor="black",
-              label="published")
+    axes.plot(lines.published, y + 0.2, linestyle="", marker="D", markersize=5, color="white", markeredgecolor="black",
+              label="published", zorder=3)
     for verdict, (colour, marker) in VERDICTS.items():
-        part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.15
+        part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.2
         axes.errorbar(part.ours, at, xerr=[part.ours - part.low, part.high - part.ours], linestyle="", color=colour,
                       marker=marker, markersize=5, capsize=2, elinewidth=1, label=f"ours: {verdict}")
-    axes.set_yticks(y, lines.label, fontsize=8)
-    axes.set_ylim(len(lines) - 0.5, -0.5)
-    axes.set_xlabel("points by which the model is ahead, 95 % interval")
+    for at, label in zip(y, lines.label, strict=True):      # above its line, so that a narrow screen shows both
+        axes.text(0.01, at - 0.12, label, fontsize=8, transform=axes.get_yaxis_transform(),
+                  bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
+    axes.set_yticks([])
+    axes.set_ylim(len(lines) - 0.5, -0.6)
+    axes.set_xlabel("points of accuracy or AUC by which the model is ahead, 95 % interval")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
