@@ -37,9 +37,9 @@ def body(path: Path) -> Markup:
     return Markup(re.sub(r"<td[^>]*>([^<]{30,})</td>", r'<td class="long">\1</td>', html))
 
 
-def with_pills(html: str) -> Markup:
+def with_pills(html: Markup) -> Markup:
     """Verdicts in table cells as coloured marks."""
-    return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', html))
+    return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', str(html)))
 
 
 def render(config: str | Path, root: Path = Path()) -> str:

@@ -29,6 +29,11 @@ def test_the_page_is_fresh():
         "run dvc --cd experiments/summary repro"
 
 
+def test_no_markup_of_ours_is_shown_as_text_and_verdicts_are_marked():
+    assert "&lt;td" not in PAGE.read_text() and "&lt;span" not in PAGE.read_text()
+    assert '<td><span class="pill resolved">not resolved</span></td>' in PAGE.read_text()
+
+
 def test_a_link_to_a_missing_file_is_refused(tmp_path):
     (tmp_path / "REPORT.md").write_text("[gone](tables/gone.csv)")
     with pytest.raises(FileNotFoundError):

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from readme import STUDIES, updated
+from readme import STUDIES, results, updated
 from tla.params import load_params
-from tla.text import read_tables, results_table
 
 ROOT = Path(__file__).parents[1]
 studies = pytest.mark.parametrize("study", STUDIES)
@@ -21,8 +20,7 @@ def report(study, *path):
 @studies
 def test_the_results_table_of_the_readme_is_fresh(study):
     params, readme = load_params(ROOT / study), (ROOT / "README.md").read_text()
-    table = results_table(params, read_tables(params, ROOT), commands=params.root == ".")
-    assert readme == updated(readme, params.dataset, table), "run python stages/readme.py"
+    assert readme == updated(readme, params.dataset, results(params, ROOT)), "run python stages/readme.py"
 
 
 @studies
