@@ -26,7 +26,7 @@ browses = pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chr
 
 def test_the_page_is_fresh():
     assert PAGE.read_text() == render("experiments/summary/params.yaml", ROOT), \
-        "run dvc --cd experiments/summary repro"
+        "run make claims"
 
 
 def test_no_markup_of_ours_is_shown_as_text_and_verdicts_are_marked():
