@@ -36,6 +36,12 @@ def test_an_unknown_key_is_refused(key, value, write_params):
     assert key in message and repr(value) in message
 
 
+@pytest.mark.parametrize("changes", [
+    {"evaluate.attacks.pgd.steps": [400]}, {"evaluate.attacks.cw.steps": [20, 100]}], ids=str)
+def test_budgets_that_the_report_could_not_name_are_refused(changes, write_params):
+    assert "budgets" in refusal(write_params(changes))
+
+
 @pytest.mark.parametrize("key", [
     "seeds", "mining", "methods.um", "methods.tla", "data.folds", "attack.eps", "train.lr", "evaluate.attacks",
     "evaluate.attacks.pgd.decay", "methods.tla-sa.mining_batch", "data.limit"])

@@ -221,6 +221,9 @@ class Evaluate:
     def __post_init__(self):
         if missing := sorted({"fgsm", "pgd", "pgd-restarts", "cw", "mim"} - self.attacks.keys()):
             raise ValueError(f"the report shows these attacks too: {', '.join(missing)}")
+        once = {name: len(self.attacks[name].steps) for name in ("fgsm", "pgd-restarts", "cw", "mim")}
+        if len(self.attacks["pgd"].steps) < 2 or set(once.values()) != {1}:
+            raise ValueError(f"the report reads pgd at two budgets or more, and {', '.join(once)} at one")
         if unknown := sorted(self.capped.keys() - self.attacks.keys()):
             raise ValueError(f"capped names attacks that are not listed: {', '.join(unknown)}")
 
