@@ -29,8 +29,10 @@ def line(study: Study, model: str, seed: int, rows: pd.DataFrame, others: dict[s
         list(rows.filter(like="eps_").mean()), float((rows.zero_gradient == 1).mean()),
         {"transfer": reached.min().astype(float), "square": square.query("model == @model").square_robust,
          "autoattack": auto.query("model == @model and seed == @seed").square_robust})
-    # Turned round, so that a comparison without images would be flagged too.
-    flags = {f"flag_{name}": not value <= study.params.masking.tolerance for name, value in found.items()}
+    # Rounded: a difference of shares that equals the tolerance must not exceed it by an error of floating point.
+    # Turned round: a comparison without images is flagged too.
+    tolerance = study.params.masking.tolerance
+    flags = {f"flag_{name}": not round(value, 9) <= tolerance for name, value in found.items()}
     return {"model": model, **found, "zero_pixels": rows.zero_gradient.mean(), **flags}
 
 

@@ -166,6 +166,14 @@ def test_a_sign_is_flagged_where_it_exceeds_the_tolerance(sign, images, toleranc
     assert flags(study({}, {"masking.tolerance": tolerance}), found) == ({sign} if flagged else set())
 
 
+def test_a_rise_of_exactly_the_tolerance_is_not_flagged(study):
+    assert 4 / 20 - 3 / 20 > 0.05      # in floating point
+    found = evidence()
+    found["rows"].loc[range(3), "eps_0.1"] = 1
+    found["rows"].loc[range(4), "eps_0.2"] = 1
+    assert flags(study({}, {"masking.tolerance": 0.05}), found) == set()
+
+
 def test_transfer_counts_the_strongest_source_of_each_image_its_own_method_among_them(study):
     found = evidence()
     found["transfer"].loc[[5, 26], "pred_at"] = 0      # an image of um, another of at
