@@ -11,6 +11,7 @@ from tla.fill import fill
 from tla.ledger import Claim, Summary, load_summary, path_of, studied, verdict, with_holm
 from tla.names import attack_label, flagged
 from tla.params import Params, load_params
+from tla.statistics import significant
 
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
 # Another data set, or one training run, can agree or disagree with a claim, not settle it.
@@ -23,7 +24,7 @@ ALL = ["claim", "verdict", "study", "measured by", *BRIEF[3:], "data"]
 
 
 def measured(claim: Claim, params: Params) -> pd.DataFrame:
-    """A line per reading of the claim that a study has: difference, interval, p, images, seeds, and a sign of masking."""
+    """A line per reading of the claim that a study has: difference, interval, p, images, seeds, sign of masking."""
     model, baseline = (f"tla-b{params.mining.batch}" if m == "tla" else m for m in (claim.model, claim.baseline))
     tables = Path("reports", params.dataset, "tables")
     found = pd.read_csv(tables / ("auc-differences.csv" if claim.kind == "auc" else "differences.csv"))
@@ -106,8 +107,9 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
     """claims.md: verdicts on the claims' own data, their picture, then every line."""
     first, unmeasured = headline(table), [claim for claim in summary.claims if claim.kind == "unmeasured"]
     waiting = first[(first.verdict == "not run") & ~first.claim.isin([claim.id for claim in unmeasured])]
-    return fill(template, total=len(first), counts=counts(table), brief=as_markdown(first[first.verdict != "not run"], BRIEF),
-                equal=[claim for claim in summary.claims if claim.equal_within], beside=summary.beside,
+    return fill(template, total=len(first), counts=counts(table),
+                brief=as_markdown(first[first.verdict != "not run"], BRIEF),
+                equal=[claim for claim in summary.claims if claim.equal_within],
                 waiting={DATA[data]: list(part.claim) for data, part in waiting.groupby("data", sort=False)},
                 unmeasured=unmeasured, every=as_markdown(table, ALL))
 
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     names = studied(summary)
     studies = {name: load_params(path_of(name)) for name in names}
     table = ledger(summary, studies)
-    write_table(Path("reports", "claims.csv"), table)
+    write_table(Path("reports", "claims.csv"), significant(table))
     write_text(Path("reports", "claims.md"), markdown(Path(__file__).with_suffix(".md").read_text(), table, summary))
     forest(table)
     write_metrics(Path("reports", "claims.json"), {v.replace(" ", "_"): n for v, n in counts(table).items()})

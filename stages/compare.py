@@ -11,7 +11,7 @@ from tla.detection import SCORES, cases
 from tla.files import read_rows, write_table
 from tla.params import Params, load_params
 from tla.rows import correct_columns
-from tla.statistics import auc_difference, mcnemar, paired_difference
+from tla.statistics import auc_difference, mcnemar, paired_difference, significant
 
 AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "images",
                "seeds"]
@@ -78,12 +78,6 @@ def auc_lines(params: Params, tla: str) -> Iterator[dict]:
                    "images": rows[model].idx.nunique(),
                    **({} if fewest < params.compare.least else auc_difference(
                        a, b, params.data.folds is None, params.compare.resamples, params.compare.seed))}
-
-
-def significant(table: pd.DataFrame) -> pd.DataFrame:
-    """p values as text of three significant digits: four places would make small ones 0."""
-    found = table.filter(regex=r"^(mcnemar_)?p$")
-    return table.assign(**{name: column.map("{:.3g}".format, na_action="ignore") for name, column in found.items()})
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,7 +28,7 @@ def draw(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     """The poster's five figures and the loss surfaces, and the numbers of two of them for `dvc plots`."""
     tla, out = f"tla-b{params.mining.batch}", folder / "figures"
     shown = [accuracy[accuracy.name == name] for name in dict.fromkeys((*POSTER, tla))]
-    title = f"{params.dataset}, eps {params.attack.eps}"
+    title = f"{params.dataset}, eps {params.attack.eps:.4g}"
     figures.save(figures.accuracy_bars(pd.concat(shown), bars(params), published(params, "bars"), title), out,
                  "accuracy")
 

@@ -1,12 +1,13 @@
 """Intervals: textbook values, exact differences, and the coverage they promise."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import ndtr
 from sklearn.metrics import roc_auc_score
 
 from tla.rows import wilson
-from tla.statistics import auc_difference, holm, mcnemar, paired_difference, weighted_auc
+from tla.statistics import auc_difference, holm, mcnemar, paired_difference, significant, weighted_auc
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [
@@ -40,6 +41,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds, shared, spread
     covered = np.mean([r["low"] <= truth(spread) <= r["high"] for r in results])
     # 0.95, a share of 1,500 known to 0.006 (one sigma); more where seeds hardly matter, for images alone are a floor.
     assert 0.93 < covered < (0.995 if spread < 0.1 else 0.97)
+
+
+def test_small_p_values_are_not_too_frequent_where_there_is_no_difference():
+    """Seeds that agree by luck must not give a p of one in a thousand; by the wider interval's p they would."""
+    rng, p = np.random.default_rng(7), []
+    for _ in range(3000):
+        d = rng.normal(0, 0.02, (3, 1)) + rng.choice([-1, 0, 1], p=[0.05, 0.9, 0.05], size=(3, 400))
+        p.append(paired_difference(list(d), shared=True)["p"])
+    assert np.mean(np.array(p) < 0.001) < 0.0025 and 0.02 < np.mean(np.array(p) < 0.05) < 0.06
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -137,7 +147,9 @@ def test_auc_intervals_cover_the_truth(shared, spread):
         a, b = two_models(rng, 4, 120, shared, spread)
         results.append(auc_difference(a, b, shared, 60, repetition))
     covered = np.mean([r["low"] <= true_gain(spread) <= r["high"] for r in results])
-    assert 0.915 < covered < (0.985 if spread else 1.001)       # a share of 300 is known to 0.013
+    assert 0.915 < covered < (0.985 if spread else 0.9999)      # a share of 300 is known to 0.013
+    widths = [r["high"] - r["low"] for r in results]
+    assert np.median(widths) < 8 * np.std([r["difference"] for r in results])
 
 
 def test_the_standard_error_of_one_seed_is_the_spread_of_fresh_images():
@@ -165,3 +177,9 @@ def test_against_chance_it_is_the_area_minus_a_half():
     found = auc_difference(a, [None] * 3, True, 50, 0)
     expected = np.mean([roc_auc_score(abnormal, -score) for abnormal, score in a]) - 0.5
     assert found["difference"] == pytest.approx(expected) and found["low"] > 0
+
+
+def test_small_p_values_stay_apart_in_a_table():
+    table = significant(pd.DataFrame({"p": [1.23456e-7, np.nan, 0.5], "p_holm": [0.04, 1.0, 1e-5], "low": [0.1] * 3}))
+    assert table.p.tolist()[::2] == ["1.23e-07", "0.5"] and pd.isna(table.p[1])
+    assert table.p_holm.tolist() == ["0.04", "1", "1e-05"] and table.low.dtype == float

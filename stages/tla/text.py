@@ -17,9 +17,11 @@ SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distanc
           "mixture": "Gaussian-mixture likelihood"}
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs", "digits": "8x8 digits, enlarged",
            "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
-AUTOATTACK = {"apgd-ce": "APGD, cross-entropy", "apgd-t": "APGD, targeted", "fab-t": "FAB, targeted", "square": "Square"}
+AUTOATTACK = {"apgd-ce": "APGD, cross-entropy", "apgd-t": "APGD, targeted", "fab-t": "FAB, targeted",
+              "square": "Square"}
 DISTANCES = {"clean_same_class_distance": "clean, own class", "clean_other_class_distance": "clean, other classes",
-             "adv_same_class_distance": "adversarial, own class", "adv_other_class_distance": "adversarial, other classes"}
+             "adv_same_class_distance": "adversarial, own class",
+             "adv_other_class_distance": "adversarial, other classes"}
 TABLES = ("accuracy", "differences", "autoattack", "transfer", "classic", "label-leaking", "masking", "ood")
 
 
@@ -99,19 +101,19 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
         line = {"method": label[name]}
         line |= {headed(head, part.images[outcome]): percent(part.accuracy[outcome])
                  for outcome, head in outcomes(params).items()}
-        line[headed("AutoAttack", autoattack.images[name])] = percent(autoattack.square[name])
         union = part.loc["union_worst"]
-        line["95 % interval"] = f"{percent(union.low)}–{percent(union.high)}"
-        line["seeds"] = f"± {percent(union['std'])}"
+        line["union, 95 % interval"] = f"{percent(union.low)}–{percent(union.high)}"
+        line["union, over seeds"] = f"± {percent(union['std'])}"
+        line[headed("AutoAttack", autoattack.images[name])] = percent(autoattack.square[name])
         lines.append(line | ({"command": f"`dvc repro evaluate@{name}`"} if commands else {}))
     return markdown(lines)
 
 
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame], metrics: dict) -> str:
-    """The whole page. `metrics` maps 'detect-at' and the like to the metrics of that stage, `tables` names to tables."""
+    """The whole page. metrics: 'detect-at' and the like -> the metrics of that stage; tables: those of read_tables."""
     label = labels(params, tables["masking"])
     filters = {"percent": percent, "points": points, "comma": "{:,}".format, "verdict": _resolved,
-                            "label": label.get, "pool": lambda name: name.removeprefix("tla-b")}
+               "label": label.get, "pool": lambda name: name.removeprefix("tla-b")}
     facts = _white_box(params, tables, label) | _beyond(params, tables, metrics["blackbox"], label) | _embedding(
         params, metrics, tables["accuracy"].images.max(), label)
     return fill(template, filters, params=params, signs=SIGNS, **facts)
@@ -124,7 +126,8 @@ def _records(table: pd.DataFrame) -> list:
 def _white_box(params: Params, tables: dict[str, pd.DataFrame], label: dict[str, str]) -> dict:
     accuracy, differences = tables["accuracy"], tables["differences"]
     unions = accuracy[accuracy.outcome == "union_worst"]
-    found = differences[differences.outcome == "union_worst"].assign(verdict=lambda lines: lines.apply(_resolved, axis=1))
+    found = differences[differences.outcome == "union_worst"]
+    found = found.assign(verdict=found.apply(_resolved, axis=1))
     pair = {(line.model, line.baseline): line for line in found.itertuples()}
     family, tla = found[(found.model != "um") & (found.baseline != "um")], f"tla-b{params.mining.batch}"
     return {
@@ -163,7 +166,8 @@ def _beyond(params: Params, tables: dict[str, pd.DataFrame], blackbox: dict[str,
         "transfer": matrix.to_markdown(disable_numparse=True),
         "masking": markdown(({"model": line["model"]} | {
             name.replace("_", " "): points(line[name]) + " ⚑" * line[f"flag_{name}"] for name in SIGNS} |
-            {"pixels without gradient": f"{percent(line['zero_pixels'])} %"} for line in masking.to_dict("records")), label),
+            {"pixels without gradient": f"{percent(line['zero_pixels'])} %"}
+            for line in masking.to_dict("records")), label),
         "classic": markdown(_classic(tables["classic"]), label),
         "leaking": markdown(_leaking(tables["label-leaking"]), label),
         "ood": wide.assign(source=wide.source.map(SOURCES)).to_markdown(index=False, floatfmt=".3f")}
@@ -214,7 +218,8 @@ def _embedding(params: Params, metrics: dict, images: int, label: dict[str, str]
     retrieval = {"clean_knn_accuracy": f"{k}-NN accuracy, clean", "adv_knn_accuracy": f"{k}-NN accuracy, adversarial",
                  f"adv_precision_at_{k}": f"precision@{k}, adversarial"}
     auc = []
-    for (task, task_label), (score, score_label), factor in product(TASKS.items(), SCORES.items(), params.detect.eps_factors):
+    cases = product(TASKS.items(), SCORES.items(), params.detect.eps_factors)
+    for (task, task_label), (score, score_label), factor in cases:
         found = {model: mean_auc(params, values, task, score, factor, images) for model, values in of("detect-")}
         auc.append({"question": task_label, "score": score_label, "eps": f"{factor:g} x training"} |
                    {model: "undefined" if v is None else f"{v:.3f}" for model, v in found.items()})
