@@ -115,6 +115,13 @@ def test_the_ledger_puts_own_data_first_and_other_data_beside(study):
     assert sorted(set(own.p_holm)) == pytest.approx([0.02])     # two comparisons, each counts once
 
 
+def test_a_study_speaks_once_of_its_own_data_and_beside_of_others(study):
+    table = ledger(Summary(studies={"mnist": ["digits"], "cifar10": []}, beside=["digits"],
+                           claims=[claim(), claim(id="C98", data="cifar10")]), {"digits": study})
+    found = table.groupby("claim").verdict.apply(list).to_dict()
+    assert found == {"C99": ["contradicted", "confirmed"], "C98": ["not run", "disagrees", "agrees"]}
+
+
 def test_counts_take_the_first_reading_of_each_claim(study):
     summary = Summary(studies={"mnist": ["digits"]}, beside=[], claims=[claim(), claim(id="C98", outcomes=["a_last"])])
     found = counts(ledger(summary, {"digits": study}))

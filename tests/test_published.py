@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tla.published import published
-from tla.text import poster_auc
+from tla.published import published, short_run
+from tla.text import mean_auc, poster_auc
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +26,23 @@ def test_the_posters_short_run_in_its_sweep_stands_at_our_first_budget(params):
     table = published(on(params, "cifar10"), "pool sweep", ROOT).query("pool == 500").set_index("outcome").value
     first = params.evaluate.attacks["pgd"].steps[0]
     assert table.to_dict() == pytest.approx({"cw_last": 0.513, f"pgd_{first}_last": 0.5046, "mim_last": 0.5008})
+
+
+def test_the_short_run_is_the_one_of_twenty_steps_where_there_is_one(params):
+    attacks = params.evaluate.attacks
+    assert params.evaluate.attacks["pgd"].steps[0] == 20 == short_run(params)
+    for steps, expected in (([7, 20, 400], 20), ([40, 100], 40)):
+        evaluate = replace(params.evaluate, attacks=attacks | {"pgd": replace(attacks["pgd"], steps=steps)})
+        assert short_run(replace(params, evaluate=evaluate)) == expected
+
+
+@pytest.mark.parametrize(("task", "accuracy", "expected"), [
+    ("misclassified", 0.5, 0.7), ("misclassified", 0.05, None), ("misclassified", 0.95, None),
+    ("adversarial", 0.05, 0.7)])
+def test_an_area_of_a_few_images_is_undefined(params, task, accuracy, expected):
+    """1,797 images in five folds: 359 a seed, of which a twentieth are 18, fewer than compare.least."""
+    metrics = {"accuracy_eps_1": accuracy, f"{task}_softmax_auc_eps_1": 0.7}
+    assert params.compare.least == 20 and mean_auc(params, metrics, task, "softmax", 1.0, 1797) == expected
 
 
 def test_every_outcome_is_a_column_of_our_tables(params):

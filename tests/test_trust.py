@@ -58,6 +58,14 @@ class Linear(torch.nn.Module):
         return torch.stack([torch.zeros_like(score), score], 1), x.flatten(1)
 
 
+class Flat(torch.nn.Module):
+    """Class 1 only where the pixels' sum leaves its value at mid-grey by a tenth; flat, without gradient, before."""
+
+    def forward(self, x):
+        score = torch.relu(x.flatten(1).sum(1) - x[0].numel() / 2 - 0.1) - 0.01
+        return torch.stack([torch.zeros_like(score), score], 1), x.flatten(1)
+
+
 def logits(model):
     return lambda x: model(x)[0]
 
@@ -134,6 +142,11 @@ def test_the_diagnostics_flag_the_masked_model_and_not_the_plain_one(net, split,
     assert {"unbounded", "zero_gradient", "square", "cw"} <= flags["masked"]
 
 
+def test_accuracy_over_eps_starts_at_the_image_where_a_masked_gradient_is_flat(params):
+    grey = Split(torch.full((8, 1, 1, 2), 0.5), torch.zeros(8, dtype=torch.long), torch.arange(8))
+    assert curve(Flat(), grey, params.masking, [0.5, 1.0]).all()
+
+
 def test_signs_by_hand():
     correct = pd.DataFrame({"pgd": [1, 1, 1, 0], "pgd_restarts_worst": [1, 0, 0, 0], "cw_worst": [1, 1, np.nan, 0],
                             "union_worst": [1, 0, 0, 0]}, index=[7, 8, 9, 10])
@@ -204,6 +217,14 @@ def test_smallest_distortions_of_a_linear_classifier_are_its_distances():
     torch.testing.assert_close(linf, torch.tensor([0.1, 0.2 / 3]), atol=1e-3, rtol=0)
     l2 = smallest_l2(model, x, targets, steps=200)
     torch.testing.assert_close(l2, torch.tensor([0.3, 0.2]) / 5 ** 0.5, atol=5e-3, rtol=0)
+
+
+def test_the_smallest_change_is_also_sought_from_a_random_start():
+    """From mid-grey itself no gradient leads anywhere; of three draws of noise one mostly does."""
+    grey, target = torch.full((32, 1, 1, 2), 0.5), torch.ones(32, dtype=torch.long)
+    found = smallest_linf(logits(Flat()), grey, target, steps=10, step_fraction=0.1, halvings=2,
+                          generator=torch.Generator().manual_seed(0))
+    assert found.isfinite().float().mean() > 0.5
 
 
 def test_a_class_out_of_reach_has_infinite_distance():
