@@ -1,95 +1,75 @@
-"""Paired differences between models, from the rows, with intervals over test images and seeds jointly."""
+"""Every table of one study, from its rows: accuracies, differences between models, masking, AUC."""
 
-import argparse
-from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from tla.detection import SCORES, cases
+from tla.command import study_arguments
 from tla.files import read_rows, write_table
-from tla.params import Params, load_params
-from tla.rows import correct_columns
-from tla.statistics import auc_difference, mcnemar, paired_difference, significant
-
-AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p", "seeds_won", "images",
-               "seeds"]
-
-
-def pairs(tla: str, pools: list[str]) -> list[tuple[str, str]]:
-    """Which model is set against which: TLA against baselines, controls and other pools, and these among themselves."""
-    others = dict.fromkeys(["at", "alp", "trades", "at-norm", "tla-sa", *pools])
-    *_, second, largest = pools
-    swept = [(pool, "tla-b1") for pool in pools if pool != "tla-b1" and tla not in (pool, "tla-b1")]
-    return list(dict.fromkeys([
-        *((tla, other) for other in others if other != tla), *swept, (largest, second),
-        ("alp", "at"), ("trades", "at"), ("at-norm", "at"), ("at", "um"), ("kurakin", "um")]))
+from tla.outcomes import Outcome
+from tla.params import Params
+from tla.report import detection, tables
+from tla.report.pairs import compared, compared_auc
+from tla.report.signs import masking_line
+from tla.report.tables import Rows, by_model
 
 
-def outcomes(params: Params, name: str) -> pd.DataFrame:
-    """seed, idx and every outcome of a model per test image: the suite's, AutoAttack's, and k-NN where it was run."""
-    folder = Path("data", params.dataset, "rows")
-    rows = read_rows(folder / f"{name}.csv.gz")
-    found = pd.concat([rows[["seed", "idx"]], correct_columns(rows)], axis=1)
-    auto = read_rows(folder / "autoattack.csv.gz").rename(columns={"square_robust": "autoattack"})
-    auto = auto.loc[auto.model == name, ["seed", "idx", "autoattack"]]
-    found = found.merge(auto, how="left", on=["seed", "idx"])
-    if name in ("at", "alp", f"tla-b{params.mining.batch}"):
-        queries = read_rows(folder / f"neighbors-{name}.csv.gz")
-        queries["knn"] = (queries.adv_knn == queries.label).astype(float)
-        found = found.merge(queries[["seed", "idx", "knn"]], how="left", on=["seed", "idx"])
-    return found
+def read(folder: Path, models: list[str], name: str) -> Rows:
+    """The rows `name` of each model."""
+    return {model: read_rows(folder / model / f"{name}.csv.gz") for model in models}
 
 
-def accuracy_lines(params: Params, chosen: list[tuple[str, str]]) -> Iterator[dict]:
-    """One line per pair and outcome that both have; mcnemar_p is that of the seed where it is largest."""
-    found = {name: outcomes(params, name) for name in sorted({name for pair in chosen for name in pair})}
-    for a, b in chosen:
-        assert found[a][["seed", "idx"]].equals(found[b][["seed", "idx"]]), "rows of two models are not paired"
-        for column in [c for c in found[a] if c in found[b] and c not in ("seed", "idx")]:
-            both = found[a][["seed", "idx"]].assign(d=found[a][column] - found[b][column]).dropna()
-            differences = [part.d.to_numpy() for _, part in both.groupby("seed")]
-            yield {"model": a, "baseline": b, "outcome": column,
-                   **paired_difference(differences, params.data.folds is None),
-                   "mcnemar_p": max(mcnemar(d) for d in differences),
-                   "images": both.idx.nunique(), "seeds": len(differences)}
+def accuracy_tables(params: Params, suite: Rows, neighbors: Rows) -> dict[str, pd.DataFrame]:
+    """Tables from the suite's rows, and k-NN where it was looked for."""
+    outcomes = {m: tables.with_knn(rows, neighbors.get(m)) for m, rows in suite.items()}
+    shared = params.data.folds is None
+    return {"accuracy": by_model(suite, tables.accuracy_lines),
+            "autoattack": by_model(suite, tables.autoattack_line),
+            "differences": tables.differences(outcomes, compared(params), shared)}
 
 
-def auc_lines(params: Params, tla: str) -> Iterator[dict]:
-    """One line per pair, score and eps: does the score tell wrong from right among adversarial images?
+def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.DataFrame]:
+    """Tables of transfer, queries, signs of masking and textbook attacks."""
+    eps = params.attack.eps
+    transfer = read_rows(folder / "transfer.csv.gz")
+    masking, leaking = (read(folder, params.models, name) for name in ("masking", "leaking"))
+    matrix = tables.transfer_matrix(transfer, params.models)
+    pgd = str(Outcome("pgd", str(params.evaluate.attacks["pgd"].steps[-1]), "worst"))
+    queries, signs = [], []
+    for model, rows in suite.items():
+        queries.append(tables.queries_line(model, matrix, rows, masking[model], eps))
+        second = rows[rows.seed == params.seeds[1]].set_index("idx")
+        signs.append({"model": model} | masking_line(
+            second, masking[model], tables.withstood(transfer, model), pgd,
+            params.masking.tolerance))
+    return {"transfer": matrix, "queries": pd.DataFrame(queries), "masking": pd.DataFrame(signs),
+            "textbook": by_model(read(folder, params.models, "textbook"), tables.textbook_line),
+            "label-leaking": by_model(leaking, tables.leaking_lines, eps)}
 
-    The undefended model is also set against chance. Where a model gets too few images right, or too few
-    wrong, the line is empty: undefined, not absent.
-    """
-    rows = {name: read_rows(Path("data", params.dataset, "rows", f"detect-{name}.csv.gz"))
-            for name in ("um", "at", "alp", tla)}
 
-    def seeds(name: str, factor: float, score: str) -> list[tuple]:
-        part = rows[name][rows[name].eps_factor == factor]
-        return [cases(seed, "misclassified", score) for _, seed in part.groupby("seed")]
-
-    for model, baseline in ((tla, "um"), (tla, "at"), (tla, "alp"), ("um", "chance")):
-        for factor, score in product(params.detect.eps_factors, SCORES):
-            a = seeds(model, factor, score)
-            b = [None] * len(a) if baseline == "chance" else seeds(baseline, factor, score)
-            fewest = min(kind.sum() for wrong, _ in filter(None, a + b) for kind in (wrong, ~wrong))
-            yield {"model": model, "baseline": baseline, "score": score, "eps_factor": factor, "seeds": len(a),
-                   "images": rows[model].idx.nunique(),
-                   **({} if fewest < params.compare.least else auc_difference(
-                       a, b, params.data.folds is None, params.compare.resamples, params.compare.seed))}
+def embedding_tables(params: Params, folder: Path, neighbors: Rows) -> dict[str, pd.DataFrame]:
+    """Tables of detection, retrieval and images from elsewhere."""
+    models, least = params.represent.models, params.compare.least
+    detect = read(folder, models, "detect")
+    return {"auc": by_model(detect, detection.auc_lines, least),
+            "roc": by_model(detect, detection.roc_lines, least),
+            "auc-differences": detection.auc_differences(detect, compared_auc(params), params),
+            "retrieval": by_model(neighbors, tables.retrieval_line),
+            "ood": by_model(read(folder, models, "ood"), tables.ood_lines, params.ood.sources)}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the data set")
-    params = load_params(parser.parse_args(argv).config)
-    tla, tables = f"tla-b{params.mining.batch}", Path("reports", params.dataset, "tables")
+    params = study_arguments(__doc__, argv)
+    data, out = Path("data", params.dataset), Path("reports", params.dataset, "tables")
 
-    chosen = pairs(tla, [f"tla-b{batch}" for batch in sorted(params.ablation.batches)])
-    write_table(tables / "differences.csv", significant(pd.DataFrame(accuracy_lines(params, chosen))))
-    write_table(tables / "auc-differences.csv", significant(pd.DataFrame(
-        auc_lines(params, tla), columns=AUC_COLUMNS).astype({"seeds_won": "Int64"})))
+    suite = read(data / "rows", params.models, "suite")
+    neighbors = read(data / "embedding", params.represent.models, "neighbors")
+    made = accuracy_tables(params, suite, neighbors)
+    made |= beyond_tables(params, data / "rows", suite)
+    made |= embedding_tables(params, data / "embedding", neighbors)
+    for name, table in made.items():
+        # Verdicts and corrected p values are computed from differences: they are not rounded.
+        write_table(out / f"{name}.csv", table, exact=name in ("differences", "auc-differences"))
 
 
 if __name__ == "__main__":

@@ -1,79 +1,88 @@
-"""Attack every test image of every seed of one model with the white-box suite."""
-
-import dataclasses
-import hashlib
-import json
-from itertools import product
-from zlib import crc32
+"""Attack every seed of one model with the suite, textbook attacks and diagnostics of masking."""
 
 import pandas as pd
-from torch import Tensor
 
-from tla.core.chance import stream
-from tla.core.checkpoints import code_fingerprint
-from tla.core.data import TEST
-from tla.core.resume import Resume
-from tla.core.runtime import ModelStage, map_parallel
-from tla.evaluation import attack_columns, check_model, clean_columns
-from tla.files import write_metrics, write_rows, write_table
-from tla.params import UserError
-from tla.rows import accuracy_metrics, accuracy_table
+from tla.command import model_arguments
+from tla.files import write_metrics, write_rows
+from tla.measure.autoattack import autoattack_columns
+from tla.measure.masking import masking_columns
+from tla.measure.queries import hop_skip_columns, square_columns
+from tla.measure.stage import Job, Stage
+from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
+from tla.measure.textbook import leaking_columns, textbook_columns
+from tla.params import Attack, AutoAttack, Params, Square
+from tla.train.data import TEST, TRAIN
+
+FUNCTIONS = {"gradient": attack_columns, "autoattack": autoattack_columns, "square": square_columns}
+LEAKING = {"train": TRAIN, "test": TEST}
 
 
-def attack_seed(stage: ModelStage, position: int, name: str) -> tuple[dict[str, Tensor], Resume]:
-    """Columns of one attack on one seed; a stopped stage does not repeat the long ones it has finished."""
-    params, seed = stage.params, stage.params.seeds[position]
-    attack, weights = params.evaluate.attacks[name], stage.path(seed)
-    images = params.evaluate.images(name, str(stage.model))
-    network, split = stage.network(seed), stage.data.split(position, TEST).first(images)
-    key = [dataclasses.asdict(attack), params.attack.eps, hashlib.sha256(weights.read_bytes()).hexdigest(),
-           images, params.evaluate.batch, code_fingerprint()]
-    resume = Resume(f"{params.dataset}-{stage.model}-{seed}-{name}", json.dumps(key))
-    if not (columns := resume.load(stage.device)):
-        columns = attack_columns(network, split, name, attack, eps=params.attack.eps, batch=params.evaluate.batch,
-                                 generator=stream(seed, "evaluation", stage.device, crc32(name.encode())))
-        resume.keep(lambda: columns)
-    return columns, resume
+def suite_jobs(params: Params) -> list[Job]:
+    """Every attack of the suite on its seeds, and the clean images."""
+    settings, jobs = params.evaluate, []
+    for seed in params.seeds:
+        jobs.append(Job("clean", seed, TEST, None, 1, clean_columns, {"batch": settings.batch}))
+    for name, attack in settings.attacks.items():
+        for seed in settings.seeds.get(name, params.seeds):
+            jobs.append(Job(
+                f"suite-{name}", seed, TEST, settings.images.get(name), passes(attack),
+                FUNCTIONS[attack.kind], {"name": name, "attack": attack, "eps": params.attack.eps,
+                                         "batch": settings.batch, "seed": seed}))
+    return jobs
+
+
+def passes(attack: Attack | AutoAttack | Square) -> int:
+    """Times that an attack asks the network about an image, at the most and about."""
+    if isinstance(attack, AutoAttack):
+        return 10_000
+    if isinstance(attack, Square):
+        return attack.queries
+    return 2 * attack.steps[-1] * attack.restarts
+
+
+def other_jobs(params: Params, classes: int) -> list[Job]:
+    """Textbook attacks and label leaking on the first seed, masking on the second."""
+    first, second = params.seeds[:2]
+    textbook, masking, hop_skip = params.textbook, params.masking, params.hop_skip
+    common = {"eps": params.attack.eps, "batch": params.evaluate.batch}
+    jobs = [
+        Job("textbook", first, TEST, textbook.images,
+            4 * textbook.steps * (textbook.halvings + 2), textbook_columns,
+            {"settings": textbook, "classes": classes, "seed": first} | common),
+        Job("masking", second, TEST, masking.images,
+            2 * masking.steps * (len(masking.eps_factors) + 1), masking_columns,
+            {"settings": masking} | common),
+        Job("hop-skip", second, TEST, hop_skip.images, hop_skip.iterations * hop_skip.evaluations,
+            hop_skip_columns, {"settings": hop_skip, "seed": second})]
+    for name, part in LEAKING.items():
+        jobs.append(Job(f"leaking-{name}", first, part, textbook.leaking_images, 10,
+                        leaking_columns, {"factors": textbook.leaking_factors} | common))
+    return jobs
 
 
 def main(argv: list[str] | None = None) -> None:
-    stage = ModelStage(__doc__, argv)
-    params, model = stage.params, stage.model
+    params, model = model_arguments(__doc__, argv)
+    stage = Stage(params)
+    first, second = params.seeds[:2]
+    found = stage.measure(model, suite_jobs(params) + other_jobs(params, stage.data.classes))
 
-    for position, seed in enumerate(params.seeds):
-        try:
-            check_model(stage.network(seed), stage.data.split(position, TEST).x[:100], stage.data.classes)
-        except ValueError as error:
-            raise UserError(f"{stage.path(seed)}: the model {error}") from None
+    seeds = []
+    for seed in params.seeds:
+        names = [f"suite-{name}" for name in params.evaluate.attacks]
+        run = [found[name, seed] for name in names if (name, seed) in found]
+        seeds.append(seed_rows(found["clean", seed], run))
+    suite = suite_rows(seeds, params.evaluate)
+    leaking = pd.concat([found[f"leaking-{name}", first].assign(part=name) for name in LEAKING])
+    leaking.insert(1, "part", leaking.pop("part"))
+    masking = seed_rows(found["masking", second], [found["hop-skip", second]])
 
-    # Long attacks first, so that no core is left alone with one at the end.
-    attacks = sorted(params.evaluate.attacks, key=lambda name: -cost(params.evaluate.attacks[name]))
-    jobs = list(product(attacks, range(len(params.seeds))))
-    results = map_parallel(lambda job: attack_seed(stage, job[1], job[0]), jobs, stage.device, f"attacks on {model}")
-    columns = {job: columns for job, (columns, _) in zip(jobs, results, strict=True)}
-
-    def seed_rows(position: int, seed: int) -> pd.DataFrame:
-        split = stage.data.split(position, TEST)
-        frame = clean_columns(stage.network(seed), split, params.evaluate.batch)
-        for name in params.evaluate.attacks:
-            frame |= columns[name, position]
-        # Series, so that an attack on the first images only leaves the others empty.
-        return pd.DataFrame({"seed": seed} | {k: pd.Series(v.cpu().numpy()) for k, v in frame.items()})
-
-    frames = [seed_rows(position, seed) for position, seed in enumerate(params.seeds)]
-    rows = pd.concat(frames)
-    table = accuracy_table(rows)
-
-    write_rows(stage.rows / f"{model}.csv.gz", rows)
-    write_table(stage.reports / "accuracy" / f"{model}.csv", table)
-    write_metrics(stage.reports / "metrics" / f"{model}.json", accuracy_metrics(table))
-    for _, resume in results:
-        resume.forget()
-
-
-def cost(attack) -> int:
-    """Gradient steps an image takes at the most, savings aside."""
-    return attack.steps[-1] * attack.restarts
+    folder = stage.rows / model
+    write_rows(folder / "suite.csv.gz", suite)
+    write_rows(folder / "textbook.csv.gz", found["textbook", first])
+    write_rows(folder / "leaking.csv.gz", leaking)
+    write_rows(folder / "masking.csv.gz", masking)
+    metrics = suite_metrics(suite, params.evaluate)
+    write_metrics(stage.reports / "metrics" / f"{model}.json", metrics)
 
 
 if __name__ == "__main__":

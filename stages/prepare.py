@@ -1,6 +1,5 @@
 """Prepare a data set: images, labels, and which image is in which part for each seed."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -8,32 +7,38 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from tla.core.data import PARTS, SOURCES, split_parts
+from tla.command import study_arguments
 from tla.files import write_table
-from tla.params import load_params
+from tla.train.data import PARTS, SOURCES, split_parts
+
+
+def parts_table(params, labels: np.ndarray, part: np.ndarray) -> pd.DataFrame:
+    """Part of every image for every seed, by name; with official test images the validation ones.
+
+    All seeds then share one split, and beside the official sets only these say something new.
+    """
+    table = pd.DataFrame({"idx": np.arange(len(labels)), "label": labels})
+    names = np.array(PARTS)
+    if params.data.folds is None:
+        table["part"] = names[part[0]]
+        return table[table.part == "validation"]
+    for seed, row in zip(params.seeds, part, strict=True):
+        table[f"seed_{seed}"] = names[row]
+    return table
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the data set")
-    params = load_params(parser.parse_args(argv).config)
-
+    params = study_arguments(__doc__, argv)
     raw = SOURCES[params.data.source]()
     part = split_parts(raw, params.seeds, params.data)
-    idx = np.arange(len(raw.y))
 
+    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y.astype(np.int64),
+              "idx": np.arange(len(raw.y)), "part": part}
+    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
     folder = Path("data", params.dataset, "prepared")
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y.astype(np.int64), "idx": idx, "part": part}
-    save_file({k: torch.as_tensor(v) for k, v in arrays.items()}, folder / "images.safetensors")
-
-    named = {f"seed_{seed}": np.array(PARTS)[row] for seed, row in zip(params.seeds, part, strict=True)}
-    if params.data.folds is None:
-        # All seeds share one split, and beside the official sets only the validation images say something new.
-        named = {"part": named.popitem()[1]}
-    table = pd.DataFrame({"idx": idx, "label": raw.y, **named})
-    write_table(Path("reports", params.dataset, "splits.csv"),
-                table if params.data.folds else table[table.part == "validation"])
+    save_file(tensors, folder / "images.safetensors")
+    write_table(Path("reports", params.dataset, "splits.csv"), parts_table(params, raw.y, part))
 
 
 if __name__ == "__main__":

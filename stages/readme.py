@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from tla.files import write_text
-from tla.params import Params, load_params
-from tla.text import read_tables, results_table
+from tla.params import Params
+from tla.report.text import read_tables, results_table
+from tla.train.methods import load_study
 
-START, END = "<!-- results of {}: written by stages/readme.py -->\n", "<!-- end of results -->"
+START = "<!-- results of {}: written by stages/readme.py -->\n"
+END = "<!-- end of results -->"
 STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
 
 
@@ -14,15 +16,19 @@ def results(params: Params, root: Path = Path()) -> str:
     """The results table of a study, and what its report says can and cannot be resolved."""
     report = (root / "reports" / params.dataset / "REPORT.md").read_text()
     said = report.partition("\n## What ")[2].partition("\n\n")[2].partition("\n\n## ")[0]
-    return f"{results_table(params, read_tables(params, root), commands=params.root == '.')}\n\n{said}"
+    table = results_table(params, read_tables(params, root), commands=params.root == ".")
+    return f"{table}\n\n{said}"
 
 
 def updated(readme: str, dataset: str, text: str) -> str:
-    """The README with the text between a study's markers replaced. Raises ValueError without the markers."""
+    """The README with the text between a study's markers replaced.
+
+    Raises ValueError without the markers.
+    """
     before, found, rest = readme.partition(START.format(dataset))
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise ValueError(f"README.md lacks the marker lines {START.format(dataset).strip()} and {END}")
+        raise ValueError(f"README.md lacks the lines {START.format(dataset).strip()} and {END}")
     return f"{before}{found}\n{text}\n\n{END}{after}"
 
 
@@ -30,7 +36,7 @@ def main() -> None:
     path = Path("README.md")
     readme = path.read_text()
     for study in STUDIES:
-        params = load_params(study)
+        params = load_study(study)
         readme = updated(readme, params.dataset, results(params))
     write_text(path, readme)
 

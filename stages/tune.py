@@ -1,7 +1,7 @@
 """Score every hyper-parameter trial of params.yaml on validation images under a strong attack.
 
-Not part of the graph: it takes as long as the study. `make tune` writes reports/<dataset>/tuning.csv;
-the values it favours are then written into params.yaml by hand.
+Not part of the graph: it takes as long as the study. `make tune` writes
+reports/<dataset>/tuning.csv; the values it favours are then written into params.yaml by hand.
 """
 
 import argparse
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.core.attacks import robust
-from tla.core.chance import stream
-from tla.core.checkpoints import training_key
-from tla.core.data import VALIDATION, Dataset
-from tla.core.resume import Resume
-from tla.core.runtime import map_parallel, setup
-from tla.core.training import train_model
 from tla.files import write_table
-from tla.params import check_params, load_params, parse_model, read_yaml
+from tla.params import Params, check_params, read_yaml
+from tla.train.chance import deterministic, stream
+from tla.train.checkpoints import training_key
+from tla.train.data import VALIDATION, Dataset
+from tla.train.methods import load_study, with_methods
+from tla.train.pgd import robust
+from tla.train.resume import Resume
+from tla.train.training import Trainer, train_model
+from tla.workers import map_parallel
 
 
 def overridden(plain: dict, changes: dict) -> dict:
@@ -35,47 +36,64 @@ def overridden(plain: dict, changes: dict) -> dict:
     return plain
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the data set")
-    parser.add_argument("--method", action="append", help="only this method; may be repeated")
-    config = (arguments := parser.parse_args(argv)).config
-    params, plain, device = load_params(config), read_yaml(config), setup()
-    data = Dataset(Path("data", params.dataset, "prepared"), device)
+def score(trial: Params, method: str, position: int, data: Dataset, name: str) -> dict:
+    """Accuracies on validation images of one seed trained with the values of a trial."""
+    seed = trial.seeds[position]
+    resume = Resume(name, training_key(trial, method, position))
+    network, _ = train_model(Trainer(trial, method, seed, position, data), resume, iter)
+    resume.forget()
+    held = data.split(position, VALIDATION)
+    clean, survives = robust(
+        lambda x: network(x)[0], held.x, held.y, trial.tune.attacks, eps=trial.attack.eps,
+        generator=stream(seed, "evaluation", held.x.device))
+    return {"seed": seed, "clean_accuracy": clean.double().mean().item(),
+            "robust_accuracy": survives.double().mean().item()}
 
-    def score(method: str, number: int, changes: dict, position: int) -> tuple[dict, Resume]:
-        trial, seed = check_params(overridden(plain, changes), config), params.seeds[position]
-        model = parse_model(f"tla-b{trial.mining.batch}" if method == "tla" else method, trial)
-        name, key = f"tune-{params.dataset}-{method}-{number}-{seed}", training_key(trial, model, position)
-        finished = Resume(f"{name}-scored", key + json.dumps(plain["tune"]["attacks"]), seconds=0)
-        if line := finished.load(device):
-            return line, finished
-        resume = Resume(name, key)
-        network, _ = train_model(trial, model, seed, position, data, resume)
-        resume.forget()
-        held = data.split(position, VALIDATION)
-        clean, survives = robust(lambda x: network(x)[0], held.x, held.y, params.tune.attacks,
-                                 eps=params.attack.eps, generator=stream(seed, "evaluation", device))
-        settings = " ".join(f"{key}={value}" for key, value in changes.items())
-        line = {"method": method, "trial": number, "settings": settings, "seed": seed,
-                "clean_accuracy": clean.double().mean().item(), "robust_accuracy": survives.double().mean().item()}
-        finished.keep(lambda: line)
-        return line, finished
 
-    table = Path("reports", params.dataset, "tuning.csv")
-    chosen = arguments.method or list(params.tune.trials)
-    jobs = [(method, number, changes) for method in chosen for number, changes in enumerate(params.tune.trials[method])]
-    runs = list(product(jobs, map(params.seeds.index, params.tune.seeds)))
-    lines, finished = zip(*map_parallel(lambda run: score(*run[0], run[1]), runs, device, "trials"), strict=True)
-
-    means = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(
+def summary(lines: list[dict]) -> pd.DataFrame:
+    """One line a trial: means over seeds and the spread of robust accuracy."""
+    trials = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False)
+    return trials.agg(
         clean_accuracy=("clean_accuracy", "mean"), robust_accuracy=("robust_accuracy", "mean"),
         robust_std=("robust_accuracy", "std"), seeds=("seed", "count"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="params.yaml of the study")
+    parser.add_argument("--method", action="append", help="only this method; may be repeated")
+    arguments = parser.parse_args(argv)
+    params, plain = load_study(arguments.config), read_yaml(arguments.config)
+    device = deterministic()
+    data = Dataset(Path("data", params.dataset, "prepared"), device)
+
+    def scored(run: tuple[str, int, int]) -> tuple[dict, Resume]:
+        method, number, seed = run
+        changes, position = params.tune.trials[method][number], params.seeds.index(seed)
+        changed = check_params(overridden(plain, changes), arguments.config)
+        trial = with_methods(changed, arguments.config)
+        name = f"tune-{params.dataset}-{method}-{number}-{seed}"
+        key = training_key(trial, method, position) + json.dumps(plain["tune"]["attacks"])
+        finished = Resume(f"{name}-scored", key, seconds=0)
+        if (line := finished.load(device)) is None:
+            settings = " ".join(f"{key}={value}" for key, value in changes.items())
+            line = {"method": method, "trial": number, "settings": settings}
+            line |= score(trial, method, position, data, name)
+            finished.keep(lambda: line)
+        return line, finished
+
+    chosen, runs = arguments.method or list(params.tune.trials), []
+    for method in chosen:
+        runs += product([method], range(len(params.tune.trials[method])), params.tune.seeds)
+    results = map_parallel(scored, runs, "trials", parallel=device.type == "cpu")
+
+    means = summary([line for line, _ in results])
+    table = Path("reports", params.dataset, "tuning.csv")
     if arguments.method and table.exists():
         others = pd.read_csv(table)
         means = pd.concat([others[~others.method.isin(chosen)], means])
     write_table(table, means.sort_values(["method", "trial"]))
-    for resume in finished:
+    for _, resume in results:
         resume.forget()
 
 

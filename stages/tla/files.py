@@ -10,18 +10,28 @@ import pandas as pd
 DIGITS = 4
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one move, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text)
+    unfinished.write_bytes(content)
     unfinished.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move, creating its folder."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Plain data as JSON: keys sorted, one a line."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def write_metrics(path: Path, metrics: dict[str, float | int]) -> None:
     """Flat metrics as JSON: keys sorted, fractions to four places, counts as they are."""
-    rounded = {k: round(v, DIGITS) if isinstance(v, float) else v for k, v in sorted(metrics.items())}
-    write_text(path, json.dumps(rounded, indent=2) + "\n")
+    write_json(path, {k: round(v, DIGITS) if isinstance(v, float) else v
+                      for k, v in metrics.items()})
 
 
 def read_metrics(path: Path) -> dict[str, float | int]:
@@ -29,18 +39,19 @@ def read_metrics(path: Path) -> dict[str, float | int]:
     return json.loads(path.read_text())
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """A small table for git: CSV, fractions to four places."""
-    write_text(path, table.to_csv(index=False, float_format=f"%.{DIGITS}f", lineterminator="\n"))
+def write_table(path: Path, table: pd.DataFrame, exact: bool = False) -> None:
+    """A small table for git: CSV, fractions to four places.
+
+    Where `exact`, to twelve digits: what verdicts are computed from, and equal on every machine.
+    """
+    form = "%.12g" if exact else f"%.{DIGITS}f"
+    write_text(path, table.to_csv(index=False, float_format=form, lineterminator="\n"))
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
-    """One row per test example, gzipped CSV; without time stamp and name, so that equal rows are equal bytes."""
+    """One row per test example, gzipped CSV; no time stamp, so that equal rows are equal bytes."""
     text = rows.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(gzip.compress(text.encode(), mtime=0))
-    unfinished.replace(path)
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
 
 def read_rows(path: Path) -> pd.DataFrame:

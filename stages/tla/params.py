@@ -2,16 +2,15 @@
 
 No value has a default here: params.yaml holds every number together with its source. An unknown,
 missing or wrong-typed key or a value out of range stops the run with one line (`UserError`).
+The sections under `methods` are checked by the files of the methods.
 """
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 
 class UserError(SystemExit):
@@ -24,6 +23,20 @@ def _increasing(values: list[int]) -> list[int]:
     return values
 
 
+def _plain(attacks: dict) -> dict:
+    for name, attack in attacks.items():
+        if attack.loss not in ("cross_entropy", "margin") or attack.momentum != "none":
+            raise ValueError(f"{name}: checkpoints and trials are chosen by cross_entropy or "
+                             f"margin without momentum, not {attack.loss} with {attack.momentum}")
+    return attacks
+
+
+def _different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands twice")
+    return names
+
+
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 Integer = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True)]
@@ -34,6 +47,9 @@ Weight = Annotated[Real, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+Seeds = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -49,8 +65,8 @@ class Limit:
 class Data:
     """Where images come from and how they are split.
 
-    `folds` cuts the images into stratified test folds, one per seed; null keeps the official test set.
-    `validation` is held out of the training images: a share, or a number of images.
+    `folds` cuts the images into stratified test folds, one per seed; null keeps the official test
+    set. `validation` is held out of the training images: a share, or a number of images.
     """
 
     source: Literal["digits", "mnist", "cifar10", "tiny-imagenet"]
@@ -67,7 +83,8 @@ class Model:
     Images are normalised by `mean` and `std` per channel, or each by its own where both are null.
     """
 
-    architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet", "resnet50-tiny"]
+    architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet",
+                          "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
@@ -75,20 +92,24 @@ class Model:
 
 @dataclass(frozen=True, config=CHECKED)
 class TrainingAttack:
-    """Threat model and the PGD that training examples are made with (pixels in [0, 1])."""
+    """Threat model and the PGD that makes training images; `rel_step_size` is a share of eps."""
 
     eps: Fraction
-    step_size: Positive
+    rel_step_size: Positive
     steps: Count
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Attack:
-    """One attack; `steps` lists the budgets one run is read at. least_likely: targeted cross-entropy."""
+    """A gradient attack; `steps` lists the budgets that one run is read at.
 
+    `rel_step_size` is a share of eps. The loss least_likely is targeted cross-entropy.
+    """
+
+    kind: Literal["gradient"]
     loss: Literal["cross_entropy", "margin", "margin_50", "least_likely"]
     steps: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
-    step_size: Positive
+    rel_step_size: Positive
     random_start: Flag
     restarts: Count
     momentum: Literal["none", "l1", "average"]
@@ -101,12 +122,29 @@ class Attack:
             raise ValueError("restarts without a random start repeat one run")
 
 
-Attacks = Annotated[dict[str, Attack], Field(min_length=1)]
+@dataclass(frozen=True, config=CHECKED)
+class AutoAttack:
+    """The standard version of AutoAttack, on `batch` images at a time."""
+
+    kind: Literal["autoattack"]
+    batch: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Square:
+    """The score-based Square attack with so many queries an image."""
+
+    kind: Literal["square"]
+    queries: Count
+
+
+Choosing = Annotated[dict[Name, Attack], Field(min_length=1), AfterValidator(_plain)]
+Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="kind")]]
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Train:
-    """Optimisation, the same for every method; `selection` is the attack that picks the checkpoint."""
+    """Optimisation, the same for every method; `selection` is the attack that picks checkpoints."""
 
     epochs: Count
     batch: Count
@@ -121,115 +159,91 @@ class Train:
     crop_padding: Natural
     flip: Flag
     validate_every: Count
-    selection: Attacks
-
-
-@dataclass(frozen=True, config=CHECKED)
-class NoWeights:
-    """A method without hyper-parameters of its own."""
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Pairing:
-    """Adversarial logit pairing: squared distance between clean and adversarial logits or embeddings."""
-
-    weight: Weight
-    pair: Literal["logits", "embedding"]
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Mixed:
-    """Kurakin's mixed batch: share of adversarial images and their weight against clean ones."""
-
-    adversarial_share: OpenFraction
-    adversarial_weight: Weight
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Trades:
-    """TRADES: `beta` weighs the divergence of adversarial from clean predictions (1 / lambda in the paper)."""
-
-    beta: Weight
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Norm:
-    """Adversarial training plus the norm term of TLA, on the adversarial and the clean embedding."""
-
-    lambda2: Weight
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Triplet:
-    """TLA. A null margin switches that triplet off; one of the two must be on."""
-
-    lambda1: Weight
-    lambda2: Weight
-    margin_twin: Positive | None
-    margin_class: Positive | None
-
-    def __post_init__(self):
-        if self.margin_twin is None and self.margin_class is None:
-            raise ValueError("margin_twin and margin_class cannot both be null")
-
-
-@dataclass(frozen=True, config=CHECKED)
-class SwitchedTriplet(Triplet):
-    """TLA-SA, with a pool of its own so that an ablation of mining.batch leaves it alone."""
-
-    mining_batch: Count
-
-
-Methods = TypedDict("Methods", {
-    "um": NoWeights, "at": NoWeights, "alp": Pairing, "kurakin": Mixed, "trades": Trades,
-    "at-norm": Norm, "tla": Triplet, "tla-sa": SwitchedTriplet,
-})
-Methods.__pydantic_config__ = CHECKED
-METHODS = tuple(Methods.__annotations__)
+    selection: Choosing
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Mining:
-    """`batch` clean images form the pool the hardest negative is taken from; 1 = a random negative."""
+    """`batch` clean images form the pool of the hardest negative; 1 = a random negative."""
 
     batch: Count
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Ablation:
-    """Pool sizes of the mini-batch ablation, 1 (TLA-RN) among them; dvc.yaml names each of the five."""
-
-    batches: Annotated[list[Count], Field(min_length=5, max_length=5)]
-
-    def __post_init__(self):
-        if 1 not in self.batches:
-            raise ValueError("1 (TLA-RN) must be among the pool sizes")
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Evaluate:
-    """White-box suite: every attack by name, run on at most `batch` images at a time.
+    """The suite: every attack by name; gradient attacks see `batch` images at a time.
 
-    Attacks named in `capped` see only the first so many test images, unless the model is named in `full`.
+    An attack named in `images` sees so many test images of a seed, others all; one named in `seeds`
+    sees the networks of these training seeds, others all. `sample_seed` draws the samples.
     """
 
     batch: Count
-    capped: dict[str, Count]
-    full: list[str]
-    attacks: Attacks
+    sample_seed: Natural
+    images: dict[Name, Count]
+    seeds: dict[Name, Seeds]
+    attacks: Suite
 
     def __post_init__(self):
-        if missing := sorted({"fgsm", "pgd", "pgd-restarts", "cw", "mim"} - self.attacks.keys()):
+        once = ("fgsm", "pgd-restarts", "cw", "mim")
+        if missing := sorted({"pgd", *once, "autoattack", "square"} - self.attacks.keys()):
             raise ValueError(f"the report shows these attacks too: {', '.join(missing)}")
-        once = {name: len(self.attacks[name].steps) for name in ("fgsm", "pgd-restarts", "cw", "mim")}
-        if len(self.attacks["pgd"].steps) < 2 or set(once.values()) != {1}:
-            raise ValueError(f"the report reads pgd at two budgets or more, and {', '.join(once)} at one")
-        if unknown := sorted(self.capped.keys() - self.attacks.keys()):
-            raise ValueError(f"capped names attacks that are not listed: {', '.join(unknown)}")
+        budgets = {name: self._budgets(name) for name in ("pgd", *once)}
+        if budgets.pop("pgd") < 2 or set(budgets.values()) != {1}:
+            raise ValueError(f"the report reads pgd at two budgets or more, and {', '.join(once)} "
+                             "at one")
+        for name in ("autoattack", "square"):
+            if self.attacks[name].kind != name:
+                raise ValueError(f"attacks.{name} must be of kind {name}")
+        if unknown := sorted((self.images.keys() | self.seeds.keys()) - self.attacks.keys()):
+            raise ValueError(f"images or seeds name attacks that are not listed: {unknown}")
 
-    def images(self, attack: str, model: str) -> int | None:
-        """How many test images an attack on a model sees; None: all."""
-        return None if model in self.full else self.capped.get(attack)
+    def _budgets(self, name: str) -> int:
+        attack = self.attacks[name]
+        return len(attack.steps) if isinstance(attack, Attack) else 0
+
+
+@dataclass(frozen=True, config=CHECKED)
+class HopSkip:
+    """HopSkipJump on so many test images: iterations, and queries of a gradient estimate."""
+
+    images: Count
+    iterations: Count
+    evaluations: Count
+    initial_evaluations: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Textbook:
+    """Textbook attacks on the first seed: steps without a ball, bisection, DDN, FGSM over eps."""
+
+    images: Count
+    rel_step_size: Positive
+    steps: Count
+    halvings: Count
+    l2_steps: Count
+    leaking_images: Count
+    leaking_factors: Annotated[list[Positive], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Masking:
+    """Diagnostics on the second seed: PGD over eps; `tolerance` is where a sign is flagged."""
+
+    images: Count
+    eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    rel_step_size: OpenFraction
+    steps: Count
+    tolerance: OpenFraction
+    surfaces: Count
+    points: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Transfer:
+    """Images made on the first seed of every model and judged by the second seed of every model."""
+
+    images: Count
+    attack: Attack
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -237,8 +251,8 @@ class Detect:
     """Misclassification detection at eps = factor x the training eps."""
 
     eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    rel_step_size: OpenFraction
     steps: Count
-    step_fraction: OpenFraction
     neighbors: Count
     components: Count
     covariance: Literal["full", "tied", "diag", "spherical"]
@@ -256,8 +270,13 @@ class Neighbors:
 
 @dataclass(frozen=True, config=CHECKED)
 class Represent:
-    """t-SNE picture and class distances of the embedding."""
+    """Models whose embedding is looked into, with `queries` test images of a seed (null: all).
 
+    The rest is the t-SNE picture of it, `images` clean and as many adversarial ones.
+    """
+
+    models: Names
+    queries: Count | None
     images: Count
     perplexity: Positive
     iterations: Count
@@ -266,81 +285,26 @@ class Represent:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class AutoAttack:
-    """AutoAttack on the first `images` test images of these seeds, `batch` at a time."""
-
-    images: Count
-    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
-    batch: Count
-
-
-@dataclass(frozen=True, config=CHECKED)
-class HopSkip:
-    """HopSkipJump on the first `images` test images: iterations, and queries a gradient estimate starts and ends at."""
-
-    images: Count
-    iterations: Count
-    evaluations: Count
-    initial_evaluations: Count
-
-
-@dataclass(frozen=True, config=CHECKED)
-class BlackBox:
-    """Attacks without gradients, on the second seed's first `images` test images; `transfer` attacks the first seed."""
-
-    images: Count
-    transfer: Attack
-    queries: Count
-    hop_skip: HopSkip
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Classic:
-    """Textbook attacks on the first seed: sign steps without a ball, bisection over eps, DDN, FGSM over eps."""
-
-    images: Count
-    step_size: Positive
-    steps: Count
-    step_fraction: OpenFraction
-    halvings: Count
-    l2_steps: Count
-    leaking_images: Count
-    leaking_factors: Annotated[list[Positive], Field(min_length=1)]
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Masking:
-    """Diagnostics on the second seed: PGD over eps, and the difference of accuracies from which a sign is flagged."""
-
-    images: Count
-    eps_factors: Annotated[list[Positive], Field(min_length=1)]
-    steps: Count
-    step_fraction: OpenFraction
-    tolerance: OpenFraction
-    surfaces: Count
-    points: Count
-
-
-@dataclass(frozen=True, config=CHECKED)
 class Ood:
     """Out-of-distribution detection: so many images of each source, against as many test images."""
 
     images: Count
-    sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]], Field(min_length=1)]
+    sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]],
+                       Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Tune:
-    """Hyper-parameter trials per method: dotted keys and the values they take; `attacks` score them on each seed."""
+    """Trials per method: dotted keys and their values; `attacks` score them on each seed."""
 
-    seeds: Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
-    attacks: Attacks
-    trials: dict[str, Annotated[list[dict[str, Real | Integer | None]], Field(min_length=1)]]
+    seeds: Seeds
+    attacks: Choosing
+    trials: dict[Name, Annotated[list[dict[str, Real | Integer | None]], Field(min_length=1)]]
 
 
 @dataclass(frozen=True, config=CHECKED)
 class Compare:
-    """Differences of AUC: images of each kind, right and wrong, that one needs; size and seed of the bootstrap."""
+    """Differences of AUC: images right, and wrong, that one needs; size and seed of resampling."""
 
     least: Count
     resamples: Count
@@ -353,39 +317,51 @@ class Params:
 
     root: str
     config: str
-    dataset: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    seeds: Annotated[list[Natural], Field(min_length=2), AfterValidator(_increasing)]
+    dataset: Name
+    seeds: Annotated[Seeds, Field(min_length=2)]
+    models: Names
     data: Data
     model: Model
     attack: TrainingAttack
     train: Train
-    methods: Methods
+    methods: dict[Name, Any]
     mining: Mining
-    ablation: Ablation
     evaluate: Evaluate
+    textbook: Textbook
+    hop_skip: HopSkip
+    masking: Masking
+    transfer: Transfer
     detect: Detect
     neighbors: Neighbors
     represent: Represent
-    autoattack: AutoAttack
-    blackbox: BlackBox
-    classic: Classic
-    masking: Masking
     ood: Ood
-    tune: Tune
     compare: Compare
+    tune: Tune
 
     def __post_init__(self):
-        if not {self.seeds[1]} <= set(self.autoattack.seeds) <= set(self.seeds):
-            raise ValueError("autoattack.seeds must hold the second of seeds, which diagnose compares, and no others")
+        if absent := sorted({"um", "at", "alp", "tla"} - set(self.models)):
+            raise ValueError(f"models: the report needs these too: {', '.join(absent)}")
+        if absent := sorted(set(self.represent.models) - set(self.models)):
+            raise ValueError(f"represent.models: not among the models: {', '.join(absent)}")
+        if absent := sorted({"um", "at", "alp", "tla"} - set(self.represent.models)):
+            raise ValueError(f"represent.models: the report needs these too: {', '.join(absent)}")
+        if absent := sorted(set(self.tune.seeds) - set(self.seeds)):
+            raise ValueError(f"tune.seeds: not among the seeds: {absent}")
+        if self.hop_skip.images > self.masking.images:
+            raise ValueError("hop_skip.images must not exceed masking.images")
+        for name, seeds in self.evaluate.seeds.items():
+            if not {self.seeds[1]} <= set(seeds) <= set(self.seeds):
+                raise ValueError(f"evaluate.seeds.{name} must hold the second seed, where signs "
+                                 "of masking are looked for, and no others than seeds")
 
 
 def load_params(path: str | Path) -> Params:
-    """Read and check a params.yaml. Raises UserError naming file, key, value and what was expected."""
+    """Read and check a params.yaml. Raises UserError with file, key, value and remedy."""
     return check_params(read_yaml(path), path)
 
 
 def read_yaml(path: str | Path) -> dict:
-    """The plain content of a params.yaml. Raises UserError where there is none or it is not YAML."""
+    """The plain content of a params.yaml. Raises UserError where there is none, or no YAML."""
     try:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -396,43 +372,31 @@ def read_yaml(path: str | Path) -> dict:
 
 def check_params(plain: dict, path: str | Path) -> Params:
     """The content of a params.yaml as Params. Raises UserError as `load_params` does."""
+    return checked(Params, plain, path)
+
+
+def checked(kind: type, plain: object, path: str | Path, place: tuple[str, ...] = ()):
+    """Plain data as `kind`. Raises UserError naming file, key, value and what was expected."""
     try:
-        return TypeAdapter(Params).validate_python(plain)
+        return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
-        raise UserError(one_line(path, error)) from None
+        raise UserError(_one_line(path, place, error)) from None
 
 
-def one_line(path: str | Path, error: ValidationError) -> str:
-    """The first thing wrong with a file: its name, the key, what was expected and what was found."""
+def _one_line(path: str | Path, place: tuple[str, ...], error: ValidationError) -> str:
     first, *others = error.errors()
-    key = ".".join(map(str, first["loc"])) or "top level"
+    key = ".".join(_key((*place, *first["loc"])))
+    said = first["msg"].removeprefix("Value error, ")
+    found = first["input"]
+    whole = isinstance(found, dict) and found       # a section would be cut off in the middle
+    got = "" if whole else f", got {found!r:.60}"
     more = f" (and {len(others)} more)" if others else ""
-    return f"{path}: {key}: {first['msg'].lower()}, got {first['input']!r:.60}{more}"
+    return f"{path}: {f'{key}: ' if key else ''}{said[0].lower()}{said[1:]}{got}{more}"
 
 
-@dataclass(frozen=True)
-class ModelId:
-    """A trained model: a method and, for TLA, the size of the pool its negatives come from."""
-
-    method: str
-    batch: int | None
-
-    def __str__(self) -> str:
-        return f"{self.method}-b{self.batch}" if self.method == "tla" else self.method
-
-
-def parse_model(name: str, params: Params) -> ModelId:
-    """'tla-b300' -> TLA with a pool of 300, 'alp' -> ALP. Raises UserError for an unknown name."""
-    if match := re.fullmatch(r"tla-b([1-9]\d*)", name):
-        return ModelId("tla", int(match[1]))
-    if name in METHODS and name != "tla":
-        return ModelId(name, params.methods["tla-sa"].mining_batch if name == "tla-sa" else None)
-    choices = ", ".join(m if m != "tla" else "tla-b<pool>" for m in METHODS)
-    raise UserError(f"unknown model {name!r}; choose one of: {choices}")
-
-
-def model_names(params: Params) -> list[str]:
-    """Every model of the study: what does not mine, the other pools by size, the current TLA last."""
-    pools = [b for b in sorted(set(params.ablation.batches)) if b != params.mining.batch]
-    swept = [f"tla-b{b}" for b in pools]
-    return [m for m in METHODS if m != "tla"] + swept + [f"tla-b{params.mining.batch}"]
+def _key(place: tuple[str | int, ...]) -> list[str]:
+    """The key as the file has it: pydantic puts the kind of an attack behind its name."""
+    names = [str(part) for part in place]
+    if names[:2] == ["evaluate", "attacks"] and len(names) > 3:
+        del names[3]
+    return names

@@ -1,0 +1,38 @@
+"""Write a study's dvc.yaml: the one graph, with the lists of models that DVC cannot expand itself.
+
+The lists are runs of dependencies `data/${dataset}/models/<model>`, `.../rows/<model>` and
+`.../embedding/<model>`. `make graph` runs this for every study that has a graph.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from tla.files import write_text
+from tla.params import Params, load_params
+
+GRAPH = Path("dvc.yaml")
+LINE = r"      - data/\$\{{dataset\}}/{folder}/[a-z0-9-]+\n"    # no dot: files are left alone
+
+
+def listed(graph: str, folder: str, models: list[str]) -> str:
+    """The graph with each run of dependencies on models in a folder replaced by a line a model."""
+    lines = "".join(f"      - data/${{dataset}}/{folder}/{model}\n" for model in models)
+    return re.sub(f"(?:{LINE.format(folder=folder)}){{2,}}", lambda _: lines, graph)
+
+
+def graph_of(graph: str, params: Params) -> str:
+    """The graph as the study needs it."""
+    graph = listed(graph, "models", params.models)
+    graph = listed(graph, "rows", params.models)
+    return listed(graph, "embedding", params.represent.models)
+
+
+def main(argv: list[str] | None = None) -> None:
+    for config in sys.argv[1:] if argv is None else argv:
+        params = load_params(config)
+        write_text(Path(config).with_name("dvc.yaml"), graph_of(GRAPH.read_text(), params))
+
+
+if __name__ == "__main__":
+    main()

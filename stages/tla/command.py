@@ -1,0 +1,29 @@
+"""Command lines of the stages: which study, and which of its models."""
+
+import argparse
+
+from tla.params import Params
+from tla.train.methods import load_study, parse_model
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("config", help="params.yaml of the study")
+    return parser
+
+
+def study_arguments(description: str, argv: list[str] | None) -> Params:
+    """The parameters of the study that the command line names."""
+    return load_study(_parser(description).parse_args(argv).config)
+
+
+def model_arguments(description: str, argv: list[str] | None) -> tuple[Params, str]:
+    """The parameters of a study, and the name of one of its models.
+
+    A model that the study does not list is refused with a UserError that names those it does.
+    """
+    parser = _parser(description)
+    parser.add_argument("--model", required=True, help="one of the models that the study lists")
+    arguments = parser.parse_args(argv)
+    params = load_study(arguments.config)
+    return params, parse_model(arguments.model, params).name

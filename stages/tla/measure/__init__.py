@@ -1,0 +1,1 @@
+"""From weights to rows: attacks, and what else is measured on trained networks."""

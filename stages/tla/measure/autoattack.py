@@ -1,0 +1,61 @@
+"""AutoAttack (Croce and Hein 2020) by its official package, attack by attack."""
+
+import logging
+
+import torch
+from torch import nn
+
+from tla.measure.answers import Columns, predict, returned
+from tla.outcomes import Outcome
+from tla.params import AutoAttack
+from tla.train.data import Split
+
+ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")      # the standard version
+# Words of the package's warnings about a model. It also warns where Square lowers the accuracy that
+# the others left, but only if it runs all four in one call: `complaint_square` is found here.
+WARNINGS = {"random": "randomized defense", "probabilities": "probability distribution",
+            "dynamic": "dynamic defense"}
+
+
+class _Complaints(logging.Handler):
+    """Which of the package's checks of a model gave a warning."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.found = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        self.found |= {name for name, words in WARNINGS.items() if words in message}
+
+
+def autoattack_columns(model: nn.Module, split: Split, name: str, attack: AutoAttack, *,
+                       eps: float, batch: int, seed: int) -> Columns:
+    """Outcome of AutoAttack on every image, each column [n].
+
+    <name>_linf and <name>_pred as of other attacks; <name>_<attack>_worst: 1 where still correct
+    after that one of its attacks and those before, <name>_worst: after all; complaint_<check>: 1
+    everywhere where the check complained of the model. The attacks run in turn on the images that
+    are left, `attack.batch` at a time.
+    """
+    from pyautoattack import AutoAttack as Package
+    package = Package(lambda x: model(x)[0], norm="Linf", eps=eps, seed=seed,
+                      device=split.x.device)
+    correct, x_adv = predict(model, split.x, batch) == split.y, split.x.clone()
+    columns = {}
+    package.logger.addHandler(complaints := _Complaints())
+    for one in ATTACKS:
+        if len(left := correct.nonzero().squeeze(1)):
+            package.attacks_to_run = [one]
+            x_adv[left], found = package.run_standard_evaluation(
+                split.x[left], split.y[left], batch_size=attack.batch)
+            correct[left] = found == split.y[left]
+        if one == "square" and correct.sum() < len(left):
+            complaints.found.add("square")
+        budget = one if one != ATTACKS[-1] else None
+        columns[str(Outcome(name, budget, "worst"))] = correct.byte()
+    package.logger.removeHandler(complaints)
+    for check in (*WARNINGS, "square"):
+        columns[f"complaint_{check}"] = torch.full_like(
+            split.y, check in complaints.found, dtype=torch.uint8)
+    return returned(model, split.x, x_adv, name, eps, batch) | columns

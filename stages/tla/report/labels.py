@@ -1,0 +1,57 @@
+"""How models, outcomes and numbers are called in tables and figures, and what is marked."""
+
+import pandas as pd
+
+from tla.outcomes import Outcome
+from tla.params import Params
+from tla.train.methods import label
+
+ATTACKS = {
+    "clean": "clean", "white-box": "white-box union", "robust": "robust (everything tried)",
+    "knn": "k-NN of the adversarial query", "fgsm": "FGSM", "ifgsm": "iterative FGSM",
+    "fgsm-least-likely": "FGSM, least likely", "ifgsm-least-likely": "iterative FGSM, least likely",
+    "pgd": "PGD", "pgd-restarts": "PGD, restarts", "cw": "C&W", "cw-50": "C&W, confidence 50",
+    "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
+CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
+QUERIES = ("autoattack", "square")      # they return one image and have one convention
+
+
+def attack_label(outcome: Outcome) -> str:
+    """'pgd_400_last' -> 'PGD-400'; an attack without an entry is shown by its own name."""
+    called = ATTACKS.get(outcome.attack, outcome.attack)
+    return called if outcome.budget is None else f"{called}-{outcome.budget}"
+
+
+def outcome_label(text: str) -> str:
+    """'pgd_400_last' -> 'PGD-400, after the last step'; what is no outcome is shown as it is."""
+    try:
+        outcome = Outcome.parse(text)
+    except ValueError:
+        return text
+    if outcome.convention is None or outcome.attack in QUERIES:
+        return attack_label(outcome)
+    return f"{attack_label(outcome)}, {CONVENTIONS[outcome.convention]}"
+
+
+def model_labels(params: Params, masking: pd.DataFrame) -> dict[str, str]:
+    """Label of every model, with ⚑ after those that show a sign of gradient masking."""
+    marked = flagged(masking)
+    found = {}
+    for name in params.models:
+        found[name] = label(name, params) + (" ⚑" if name in marked else "")
+    return found
+
+
+def flagged(masking: pd.DataFrame) -> list[str]:
+    """Names of the models with a sign of gradient masking; masking: that table of a study."""
+    return list(masking.model[masking.filter(like="flag_").any(axis=1)])
+
+
+def percent(value: float) -> str:
+    """0.731 -> '73.1'."""
+    return f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """0.012 -> '+1.2'."""
+    return f"{100 * difference:+.1f}"

@@ -1,0 +1,48 @@
+"""What the paper's poster shows, from reports/published.csv, in the terms of our tables."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tla.params import Params
+
+DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+def short_run(params: Params) -> str:
+    """Outcome of the short PGD run: of the 20 steps of the paper's sweep, or of our fewest."""
+    steps = params.evaluate.attacks["pgd"].steps
+    return f"pgd_{20 if 20 in steps else steps[0]}_last"
+
+
+def long_run(params: Params) -> str:
+    """Outcome of the PGD run of most steps."""
+    return f"pgd_{params.evaluate.attacks['pgd'].steps[-1]}_last"
+
+
+def readings(attack: str, params: Params) -> list[str]:
+    """Our outcomes for an attack of the poster; its long PGD run can be read in two ways."""
+    once = {"C&W": "cw_last", "MIM": "mim_last", "PGD": short_run(params)}
+    return [once[attack]] if attack in once else [long_run(params), "pgd-restarts_last"]
+
+
+def published(params: Params, figure: str, root: Path = Path()) -> pd.DataFrame:
+    """Values (fractions) of one figure of the poster for this data set.
+
+    Columns model, pool, outcome, value, a line for each reading. Other data sets than the paper's
+    have no line.
+    """
+    table = pd.read_csv(root / "reports" / "published.csv")
+    own = (table.dataset == DATASETS.get(params.data.source)) & (table.figure == figure)
+    table = table[own]
+    outcomes = [readings(attack, params) for attack in table.attack]
+    return table.assign(outcome=outcomes, value=table.value / 100).explode("outcome")
+
+
+def poster_auc(params: Params) -> str:
+    """A line with the AUCs that the poster prints for this data set; empty for other data sets."""
+    lines = published(params, "ROC").drop_duplicates("model")
+    if lines.empty:
+        return ""
+    values = [f"{line.model} {line.value:.4f}" for line in lines.itertuples()]
+    return f"AUC on the poster, score and eps not stated: {', '.join(values)}"

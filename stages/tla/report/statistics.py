@@ -1,0 +1,137 @@
+"""Intervals of accuracies and of paired differences, over test images and training seeds jointly.
+
+The variance of a mean difference has a part from the seeds and a part from the images; both are
+estimated, and Student's t with Satterthwaite's degrees of freedom makes the interval. A percentile
+bootstrap over both would be simpler, but with three to five seeds it covers 79 to 88 %, not 95.
+Means of few seeds can agree by luck; so no interval is narrower than the one for these very
+networks, over images alone, and where seeds hardly matter it covers up to 99 %.
+"""
+
+import numpy as np
+from scipy.special import ndtri, stdtr, stdtrit
+from scipy.stats import binomtest
+
+Case = tuple[np.ndarray, np.ndarray]    # which images are abnormal [n] bool, and their scores [n]
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson 95 % interval of a share observed on n images (Wilson 1927)."""
+    z = ndtri(0.975)
+    centre = share + z**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+
+
+def paired_difference(differences: list[np.ndarray], shared: bool) -> dict[str, float | int]:
+    """Mean over seeds of a minus b, its 95 % interval, two-sided p, and the seeds where a is ahead.
+
+    differences[s][i] is outcome a minus outcome b, in {-1, 0, 1}, of image i under training seed s.
+    `shared`: all seeds saw the same images in the same order (crossed); else each its own (nested),
+    and the spread over seeds holds the noise of the images too. One seed gives an interval over
+    images alone.
+    """
+    seeds, n = len(differences), len(differences[0])
+    means = np.array([d.mean() for d in differences])
+    if shared:
+        of_images = np.stack(differences).mean(0).var(ddof=1) / n
+    else:
+        of_images = sum(d.var(ddof=1) / len(d) for d in differences) / seeds**2
+    fixed = _student(means, 0.0, of_images, n)
+    if seeds == 1:
+        return fixed
+    beyond = _image_variance(np.stack(differences)) if shared else 0.0
+    return _wider(_student(means, means.var(ddof=1) / seeds, beyond, n), fixed)
+
+
+def _image_variance(d: np.ndarray) -> float:
+    """What images add to the variance of the grand mean of d [seeds, n] beyond the seeds' means.
+
+    Two-way random effects: the noise of single outcomes is in both margins, but counts once.
+    """
+    seeds, n = d.shape
+    residual = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
+    noise = (residual**2).sum() / ((seeds - 1) * (n - 1))
+    return max(d.mean(0).var(ddof=1) / n - noise / (seeds * n), 0.0)
+
+
+def _wider(a: dict, b: dict) -> dict:
+    """The wider of two intervals of one difference, and the larger p, maybe the other one's."""
+    widest = a if a["high"] - a["low"] >= b["high"] - b["low"] else b
+    return widest | {"p": max(a["p"], b["p"])}
+
+
+def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> dict:
+    """Interval of the mean of `means`, Satterthwaite's degrees of freedom, and the seeds won."""
+    variance, freedom = of_seeds + of_images, 1
+    if variance:
+        weight = of_seeds**2 / max(len(means) - 1, 1) + of_images**2 / (n - 1)
+        freedom = variance**2 / weight
+    return student(means.mean(), variance, freedom) | {"seeds_won": int((means > 0).sum())}
+
+
+def student(difference: float, variance: float, freedom: float) -> dict[str, float]:
+    """difference, low and high of its 95 % interval, and two-sided p by Student's t.
+
+    variance: that of the mean difference. Without any, p is 0, or 1 where the difference is 0.
+    """
+    error = np.sqrt(variance)
+    half = stdtrit(freedom, 0.975) * error
+    p = 2 * stdtr(freedom, -abs(difference) / error) if error else float(difference == 0)
+    return {"difference": float(difference), "low": float(difference - half),
+            "high": float(difference + half), "p": float(p)}
+
+
+def auc_difference(a: list[Case], b: list[Case], shared: bool, resamples: int, seed: int) -> dict:
+    """Mean over seeds of AUC a minus AUC b, as `paired_difference`.
+
+    a[s] and b[s] are cases of the same images under training seed s. The part of the images is a
+    bootstrap over them; where seeds share images it holds some of what the spread over seeds
+    already shows, so the interval is a little wide.
+    """
+    rng, n = np.random.default_rng(seed), len(a[0][0])
+    means = _gains(a, b, [np.ones(len(abnormal)) for abnormal, _ in a])
+    of_seeds = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
+    drawn = [_gains(a, b, _resampled(rng, a, shared)).mean() for _ in range(resamples)]
+    of_images = np.var(drawn, ddof=1)
+    if shared:
+        return _student(means, of_seeds, of_images, n)
+    return _wider(_student(means, of_seeds, 0.0, n), _student(means, 0.0, of_images, n))
+
+
+def _gains(a: list[Case], b: list[Case], weights: list[np.ndarray]) -> np.ndarray:
+    """AUC a minus AUC b of each seed, [seeds]."""
+    gains = []
+    for case_a, case_b, weight in zip(a, b, weights, strict=True):
+        gains.append(weighted_auc(*case_a, weight) - weighted_auc(*case_b, weight))
+    return np.array(gains)
+
+
+def _resampled(rng: np.random.Generator, cases: list[Case], shared: bool) -> list[np.ndarray]:
+    """How often each image of each seed is drawn; shared images are drawn once for all seeds."""
+    weights = []
+    for abnormal, _ in cases[:1] if shared else cases:
+        n = len(abnormal)
+        weights.append(rng.multinomial(n, [1 / n] * n))
+    return weights * len(cases) if shared else weights
+
+
+def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -> float:
+    """Chance that an abnormal image scores lower than a normal one; ties count half."""
+    values, place = np.unique(score, return_inverse=True)
+    bad = np.bincount(place, weights * abnormal, len(values))
+    good = np.bincount(place, weights * ~abnormal, len(values))
+    above = good.sum() - good.cumsum()
+    return float((bad * (above + good / 2)).sum() / (bad.sum() * good.sum()))
+
+
+def mcnemar(difference: np.ndarray) -> float:
+    """Exact two-sided p of McNemar's test on differences in {-1, 0, 1}; 1 if none differ."""
+    ahead, behind = int((difference > 0).sum()), int((difference < 0).sum())
+    return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+
+
+def holm(p: list[float]) -> np.ndarray:
+    """p values adjusted for their number (Holm 1979)."""
+    p, order = np.asarray(p, float), np.argsort(p)
+    adjusted = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    return np.minimum(adjusted, 1)[np.argsort(order)]

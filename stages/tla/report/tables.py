@@ -1,0 +1,182 @@
+"""From rows, one per test image, to the lines of every table about single models.
+
+Each function takes the rows of one model and gives lines without the model's name, which
+`by_model` puts in front.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from tla.outcomes import Outcome, outcome_columns
+from tla.report.detection import SCORES, auc
+from tla.report.statistics import mcnemar, paired_difference, wilson
+
+Rows = dict[str, pd.DataFrame]      # by model
+
+
+def by_model(rows: Rows, lines: Callable[..., Iterable[dict]], *settings) -> pd.DataFrame:
+    """lines(rows of a model, *settings) of every model below each other, the model in front."""
+    found = []
+    for model, part in rows.items():
+        found += [{"model": model} | line for line in lines(part, *settings)]
+    return pd.DataFrame(found)
+
+
+def accuracy_lines(rows: pd.DataFrame) -> Iterator[dict]:
+    """A line per outcome: accuracy, Wilson 95 % interval over images, spread over seeds.
+
+    An image counts once, with its mean over seeds; `images` are different ones, `std` is the
+    standard deviation over training seeds. An attack that was run on no image has no line.
+    """
+    for outcome in outcome_columns(rows):
+        per_image = rows[outcome].groupby(rows.idx).mean().dropna()
+        per_seed = rows[outcome].groupby(rows.seed).mean().dropna()
+        if len(per_image):
+            low, high = wilson(per_image.mean(), len(per_image))
+            yield {"outcome": outcome, "accuracy": per_image.mean(), "low": low, "high": high,
+                   "std": per_seed.std(), "images": len(per_image), "seeds": len(per_seed)}
+
+
+def with_knn(suite: pd.DataFrame, neighbors: pd.DataFrame | None) -> pd.DataFrame:
+    """seed, idx and every outcome of a model, k-NN among them where it was looked for."""
+    found = suite[["seed", "idx", *outcome_columns(suite)]]
+    if neighbors is None:
+        return found
+    right = (neighbors.adv_knn == neighbors.label).astype(float)
+    return found.merge(neighbors[["seed", "idx"]].assign(knn=right), how="left", on=["seed", "idx"])
+
+
+def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> pd.DataFrame:
+    """One line per pair and outcome that both have; `shared`: all seeds have the same images.
+
+    mcnemar_p is that of the seed where it is largest. Raises ValueError where images do not match.
+    """
+    lines = []
+    for model, baseline in pairs:
+        a, b = outcomes[model], outcomes[baseline]
+        if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
+            raise ValueError(f"the rows of {model} and {baseline} are not of the same images")
+        for outcome in outcome_columns(a):
+            if outcome not in b or not len(both := (a[outcome] - b[outcome]).dropna()):
+                continue
+            seeds = of_seeds(both, a.loc[both.index], shared)
+            lines.append({
+                "model": model, "baseline": baseline, "outcome": outcome,
+                **paired_difference(seeds, shared), "mcnemar_p": max(mcnemar(d) for d in seeds),
+                "images": a.idx[both.index].nunique(), "seeds": len(seeds)})
+    return pd.DataFrame(lines)
+
+
+def of_seeds(values: pd.Series, rows: pd.DataFrame, shared: bool) -> list[np.ndarray]:
+    """The values of each seed. Raises ValueError where seeds should share images and do not."""
+    found, first = [], None
+    for _, part in rows.groupby("seed"):
+        images = part.idx.tolist()
+        first = first or images
+        if shared and images != first:
+            raise ValueError("an attack saw different images of different seeds")
+        found.append(values[part.index].to_numpy())
+    return found
+
+
+def autoattack_line(suite: pd.DataFrame) -> list[dict]:
+    """Accuracy after each attack of AutoAttack in turn, and on how many seeds it complained.
+
+    The interval, spread, images and seeds are those of the last; `clean` is on the same images.
+    """
+    rows = suite[suite["autoattack_worst"].notna()]
+    line = {"clean": rows["clean"].mean()}
+    for outcome in outcome_columns(rows):
+        if Outcome.parse(outcome).attack == "autoattack":
+            line[outcome] = rows[outcome].mean()
+    last = next(each for each in accuracy_lines(rows) if each["outcome"] == "autoattack_worst")
+    line |= {name: last[name] for name in ("low", "high", "std", "images", "seeds")}
+    for complaint in rows.filter(regex="^complaint_"):
+        line[complaint] = int(rows.groupby("seed")[complaint].max().sum())
+    return [line]
+
+
+def transfer_matrix(transfer: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    """Accuracy of every model (column) on the images made on another (line, named in `source`)."""
+    matrix = pd.DataFrame(index=models)
+    for target in models:
+        right = transfer[f"pred_{target}"] == transfer.label
+        matrix[target] = right.groupby(transfer.source).mean()
+    return matrix.rename_axis("source").reset_index()
+
+
+def withstood(transfer: pd.DataFrame, target: str) -> pd.Series:
+    """By image: 1 where a model is right on what every model, itself included, made of it."""
+    right = transfer[f"pred_{target}"] == transfer.label
+    return right.groupby(transfer.idx).min().astype(float)
+
+
+def queries_line(model: str, matrix: pd.DataFrame, suite: pd.DataFrame, masking: pd.DataFrame,
+                 eps: float) -> dict:
+    """Accuracy of a model under attacks that ask only for answers.
+
+    transfer: images of the strongest other source; grey_box: of its own method with another seed;
+    hop_skip: the change that HopSkipJump needs is larger than eps.
+    """
+    by_source = matrix.set_index("source")[model]
+    square, few = suite["square_worst"].dropna(), masking.hop_skip_distance.dropna()
+    return {"model": model, "transfer": by_source.drop(model).min(), "grey_box": by_source[model],
+            "square": square.mean(), "square_images": suite.idx[square.index].nunique(),
+            "hop_skip": (few > eps).mean(), "hop_skip_queries": masking.hop_skip_queries.mean(),
+            "hop_skip_images": len(few)}
+
+
+def textbook_line(rows: pd.DataFrame) -> list[dict]:
+    """Accuracy or success of each textbook attack, median distortions, and how many were found.
+
+    A success is the class aimed at, of an image that was right before.
+    """
+    right = rows.clean_pred == rows.label
+    line = {"domain_accuracy": (rows.domain_pred == rows.label).mean(),
+            "domain_linf": rows.domain_linf.mean()}
+    for target in ("chosen", "least_likely"):
+        for steps in ("one_step", "iterative"):
+            reached = rows[f"{target}_{steps}_pred"] == rows[target]
+            line[f"{target}_{steps}_success"] = reached[right].mean()
+    for size in ("smallest_linf", "smallest_l2"):
+        line[f"{size}_median"] = rows[size].median()
+        line[f"{size}_reached"] = np.isfinite(rows[size]).mean()
+    return [line]
+
+
+def leaking_lines(rows: pd.DataFrame, eps: float) -> Iterator[dict]:
+    """Clean and FGSM accuracy of each part of the images and each eps, and which is higher.
+
+    eps: of the study; the columns are named by shares of it.
+    """
+    for part in ("train", "test"):
+        images = rows[rows.part == part]
+        clean = (images.clean_pred == images.label).mean()
+        for column in rows.filter(regex="^fgsm_"):
+            factor = float(column.removeprefix("fgsm_").removesuffix("_pred"))
+            fgsm = (images[column] == images.label).mean()
+            yield {"part": part, "eps": factor * eps, "clean": clean, "fgsm": fgsm,
+                   "exceeds": fgsm > clean}
+
+
+def ood_lines(rows: pd.DataFrame, sources: list[str]) -> Iterator[dict]:
+    """AUC with which each score tells test images from each source: mean over seeds and spread."""
+    for source in sources:
+        both = rows[rows.source.isin(["test", source])]
+        for score in SCORES:
+            areas = []
+            for _, part in both.groupby("seed"):
+                areas.append(auc((part.source == source).to_numpy(), part[score].to_numpy()))
+            yield {"source": source, "score": score, "auc": np.mean(areas),
+                   "std": pd.Series(areas).std(), "seeds": len(areas)}
+
+
+def retrieval_line(rows: pd.DataFrame) -> list[dict]:
+    """k-NN accuracy and precision of clean and adversarial queries."""
+    line = {}
+    for kind in ("clean", "adv"):
+        line[f"{kind}_knn_accuracy"] = (rows[f"{kind}_knn"] == rows.label).mean()
+        line[f"{kind}_precision"] = rows[f"{kind}_precision"].mean()
+    return [line | {"images": rows.idx.nunique(), "seeds": rows.seed.nunique()}]

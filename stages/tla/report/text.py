@@ -1,0 +1,149 @@
+"""The facts that the template of REPORT.md puts into words, and the results table."""
+
+from operator import itemgetter
+from pathlib import Path
+
+import pandas as pd
+
+from tla.outcomes import Outcome
+from tla.params import Params
+from tla.report.fill import fill
+from tla.report.labels import attack_label, flagged, model_labels, percent, points
+from tla.report.pairs import headlined, pools
+from tla.report.published import long_run, poster_auc, published, short_run
+from tla.report.signs import SIGNS
+
+TASKS = {"misclassified": "wrong vs right, both adversarial",
+         "adversarial": "fooling adversarial vs clean"}
+SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
+          "mixture": "Gaussian-mixture likelihood"}
+SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
+           "digits": "8x8 digits, enlarged", "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
+LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the table has all
+TABLES = ("accuracy", "differences", "autoattack", "transfer", "queries", "textbook",
+          "label-leaking", "masking", "auc", "ood", "retrieval")
+
+
+def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
+    """One of the tables of a study; only an empty cell is a missing value."""
+    path = root / "reports" / params.dataset / "tables" / f"{name}.csv"
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
+    """The tables that the texts are written from."""
+    return {name: read_table(params, name, root) for name in TABLES}
+
+
+def shown_outcomes(params: Params) -> dict[str, str]:
+    """Outcomes of the results table and the bars, and their heads; the headline is last."""
+    names = ["clean", "fgsm_last", short_run(params), long_run(params), "pgd-restarts_last",
+             "cw_last", "mim_last", "white-box", "autoattack_worst"]
+    heads = {name: attack_label(Outcome.parse(name)) for name in names}
+    return heads | {"robust": "robust"}
+
+
+def swept_outcomes(params: Params) -> dict[str, str]:
+    """Outcomes of the pool sweep and their labels: the poster's attacks, and what all leave."""
+    names = (short_run(params), "cw_last", "mim_last", "white-box", "robust")
+    return {name: head for name, head in shown_outcomes(params).items() if name in names}
+
+
+def sample_heads(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
+    """`shown_outcomes`, with the number of images in the head where not all were seen."""
+    images, heads = accuracy.groupby("outcome").images.max(), shown_outcomes(params)
+    for outcome, head in heads.items():
+        if images[outcome] < images.max():
+            heads[outcome] = f"{head} ({images[outcome]:,})"
+    return heads
+
+
+def lookup(table: pd.DataFrame, *keys: str) -> dict[tuple, dict]:
+    """Lines of a table by the values of some columns."""
+    return {tuple(line[key] for key in keys): line for line in table.to_dict("records")}
+
+
+def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: bool) -> str:
+    """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line."""
+    label, heads = model_labels(params, tables["masking"]), sample_heads(params, tables["accuracy"])
+    accuracy, lines = lookup(tables["accuracy"], "model", "outcome"), []
+    for model in params.models:
+        line = {"method": label[model]}
+        for outcome, head in heads.items():
+            line[head] = percent(accuracy[model, outcome]["accuracy"])
+        robust = accuracy[model, "robust"]
+        line["robust, 95 % interval"] = f"{percent(robust['low'])}–{percent(robust['high'])}"
+        line["robust, over seeds"] = spread(robust)
+        if commands:
+            line["command"] = f"`dvc repro evaluate@{model}`"
+        lines.append(line)
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def spread(line: dict) -> str:
+    """'± 1.4', the standard deviation over seeds; a dash where one seed was attacked."""
+    return "–" if pd.isna(line["std"]) else f"± {percent(line['std'])}"
+
+
+def resolved(line: dict) -> str:
+    """Whether the interval of a difference excludes zero, and on which side it lies."""
+    if line["low"] > 0:
+        return "yes, higher"
+    return "yes, lower" if line["high"] < 0 else "no"
+
+
+def area(line: dict) -> str:
+    """An AUC with three digits; undefined where it is empty."""
+    return "undefined" if pd.isna(line["auc"]) else f"{line['auc']:.3f}"
+
+
+def of_trained(lines: list[dict], outcome: str) -> dict:
+    """What one outcome resolves among adversarially trained models, and its widest interval."""
+    found, half_width = {"yes": [], "no": []}, 0.0
+    for line in lines:
+        if line["outcome"] == outcome and "um" not in (line["model"], line["baseline"]):
+            found["no" if resolved(line) == "no" else "yes"].append(line)
+            half_width = max(half_width, 100 * (line["high"] - line["low"]) / 2)
+    return found | {"half_width": half_width, "head": attack_label(Outcome.parse(outcome))}
+
+
+def comparison_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+    """What the template says of robust accuracy and of differences."""
+    accuracy, differences = tables["accuracy"], tables["differences"]
+    robust = lookup(accuracy[accuracy.outcome == "robust"], "model")
+    lines = [line for line in differences.to_dict("records")
+             if headlined(params, (line["model"], line["baseline"]))]
+    return {"robust": [robust[name,] for name in params.models], "pools": pools(params),
+            "swept": sorted((robust[name,] for name in pools(params)), key=itemgetter("accuracy")),
+            "difference": lookup(differences, "model", "baseline", "outcome"),
+            "shown": ["clean", long_run(params), "white-box", "robust"], "differences": lines,
+            "trained": [of_trained(lines, outcome) for outcome in ("robust", "white-box")]}
+
+
+def embedding_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+    """What the template says of detection and of images from elsewhere."""
+    auc = tables["auc"]
+    return {"tasks": TASKS, "scores": SCORES, "factors": sorted(set(auc.eps_factor)),
+            "auc": lookup(auc, "model", "task", "score", "eps_factor"), "sources": SOURCES,
+            "ood": lookup(tables["ood"], "source", "score", "model"),
+            "poster_auc": poster_auc(params)}
+
+
+def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
+                distances: dict[str, dict]) -> str:
+    """The whole page. tables: those of read_tables; distances: by model, its class distances."""
+    label, leaking = model_labels(params, tables["masking"]), tables["label-leaking"]
+    filters = {"percent": percent, "points": points, "comma": "{:,}".format, "area": area,
+               "resolved": resolved, "label": label.get, "attack": attack_of}
+    return fill(
+        template, filters, params=params, distances=distances, signs=SIGNS,
+        results=results_table(params, tables, commands=False),
+        tables={name: table.to_dict("records") for name, table in tables.items()},
+        flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
+        leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
+        **comparison_facts(params, tables), **embedding_facts(params, tables))
+
+
+def attack_of(outcome: str) -> str:
+    """'pgd_400_last' -> 'PGD-400'."""
+    return attack_label(Outcome.parse(outcome))

@@ -1,0 +1,92 @@
+"""The methods, one file each: this folder is their list.
+
+A file `my_method.py` is the method `my-method`. It says LABEL (its name in tables), BASELINES (the
+models it is set against), MINES (whether it takes negatives from a pool), Parameters (its section
+under `methods` in params.yaml), images() (what it trains on) and loss(). Reports read the labels,
+so a method file imports torch, and what needs it, inside its functions.
+"""
+
+import dataclasses
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from tla.params import Params, UserError, checked, load_params
+
+FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+METHODS: dict[str, ModuleType] = {
+    name.replace("_", "-"): import_module(f"{__name__}.{name}") for name in FILES}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelId:
+    """A model of a study: its method and, where that mines, the size of its pool of negatives."""
+
+    name: str
+    method: str
+    pool: int | None
+
+
+def load_study(path: str | Path) -> Params:
+    """`load_params`, with the sections of the methods checked too. Raises UserError likewise."""
+    params = load_params(path)
+    return with_methods(params, path)
+
+
+def with_methods(params: Params, path: str | Path) -> Params:
+    """Parameters whose sections under `methods` are the Parameters of their methods."""
+    if unknown := sorted(params.methods.keys() - METHODS.keys()):
+        raise UserError(f"{path}: methods.{unknown[0]}: no such method; there are "
+                        f"{', '.join(METHODS)}")
+    sections = {}
+    for name, section in params.methods.items():
+        sections[name] = checked(METHODS[name].Parameters, section, path, ("methods", name))
+    found = dataclasses.replace(params, methods=sections)
+    for name in params.models:
+        parse_model(name, found)
+    return found
+
+
+def parse_model(name: str, params: Params) -> ModelId:
+    """'alp' -> ALP, 'tla' -> TLA with the study's pool, 'tla-b30' -> with a pool of 30.
+
+    Raises UserError where the study does not list the model, or has no section for its method.
+    """
+    if name not in params.models:
+        raise UserError(f"{params.config}: models: {name!r} is not among them; choose one of "
+                        f"{', '.join(params.models)}")
+    method, pool = name, None
+    if swept := re.fullmatch(r"(.+)-b([1-9]\d*)", name):
+        method, pool = swept[1], int(swept[2])
+    mines = method in METHODS and METHODS[method].MINES
+    if method not in METHODS or (swept and not mines):
+        raise UserError(f"{params.config}: models: {name!r} is no method; there are "
+                        f"{', '.join(METHODS)}, and tla-b<pool> for a pool of its own")
+    if method not in params.methods:
+        raise UserError(f"{params.config}: methods.{method}: is missing, but {name} is listed "
+                        "under models")
+    if mines and pool is None:
+        # A method with a pool of its own is left alone by an ablation of mining.batch.
+        own = params.methods[method]
+        pool = own.mining_batch if hasattr(own, "mining_batch") else params.mining.batch
+    return ModelId(name, method, pool)
+
+
+def label(name: str, params: Params) -> str:
+    """How tables call a model: 'at' -> 'AT', 'tla-b1' -> 'TLA-RN', 'tla-b30' -> 'TLA, pool 30'."""
+    model = parse_model(name, params)
+    called = METHODS[model.method].LABEL
+    if name == model.method:
+        return called
+    return f"{called}-RN" if model.pool == 1 else f"{called}, pool {model.pool}"
+
+
+def training_parameters(params: Params, name: str) -> dict:
+    """Every parameter that had a part in training a model, as plain data."""
+    model, plain = parse_model(name, params), dataclasses.asdict(params)
+    known = {"method": model.method, "parameters": plain["methods"][model.method],
+             "mining_batch": model.pool}
+    for section in ("dataset", "data", "model", "attack", "train"):
+        known[section] = plain[section]
+    return known

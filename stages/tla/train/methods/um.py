@@ -1,0 +1,24 @@
+"""UM: the undefended model."""
+
+from pydantic.dataclasses import dataclass
+
+from tla.params import CHECKED
+
+LABEL = "UM"
+BASELINES = ()
+MINES = False
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Parameters:
+    """It has none of its own."""
+
+
+def images(adversary, x, y):
+    """Clean images."""
+    return x
+
+
+def loss(model, batch, parameters):
+    """Cross-entropy on clean images."""
+    return batch.cross_entropy(model(batch.x)[0]), {}

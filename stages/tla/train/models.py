@@ -1,0 +1,95 @@
+"""Networks. Each maps images [n, c, h, w] in [0, 1] to (logits [n, classes], embedding [n, d]).
+
+Normalisation is the first layer, so every attack and every test works on pixels. The embedding h is
+the last hidden layer after its ReLU, the layer the triplet loss acts on.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from tla.params import Model, UserError
+from tla.train import networks
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel."""
+
+    def __init__(self, mean: list[float], std: list[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A body that ends in the embedding, and a linear layer on top."""
+
+    def __init__(self, normalize: nn.Module, body: nn.Module, embedding: int, classes: int):
+        super().__init__()
+        self.normalize, self.body = normalize, body
+        self.head = nn.Linear(embedding, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.body(self.normalize(x))
+        return self.head(embedding), embedding
+
+
+def mlp(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """Fully connected layers of the given widths, ReLU after each."""
+    layers = [nn.Flatten()]
+    for inputs, outputs in pairwise([math.prod(shape), *widths]):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """4x4 convolutions of stride 2 and padding 1 of all widths but the last, a linear layer's.
+
+    The first is computed as a 2x2 convolution of the image's 2x2 blocks: the same sums, and the
+    gradient with respect to pixels, where attacks spend their time, takes a sixth of it.
+    """
+    channels = widths[:-1]
+    inputs, height, width = shape
+    padding = nn.ZeroPad2d((1, 1 - width % 2, 1, 1 - height % 2))   # an odd side needs one end only
+    layers = [padding, nn.PixelUnshuffle(2), nn.Conv2d(4 * inputs, channels[0], 2), nn.ReLU()]
+    for a, b in pairwise(channels):
+        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
+    pixels = (height >> len(channels)) * (width >> len(channels))    # every convolution halves both
+    layers += [nn.Flatten(), nn.Linear(channels[-1] * pixels, widths[-1]), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+BODIES = {
+    "mlp": mlp,
+    "convnet": convnet,
+    "paper-convnet": networks.paper_convnet,
+    "preact-resnet18": networks.preact_resnet18,
+    "wide-resnet": networks.wide_resnet,
+    "resnet50-tiny": networks.resnet50_tiny,
+}
+
+
+def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
+    """A new network for images of `shape` (channels, height, width), initialised from `seed`.
+
+    The head keeps PyTorch's initialisation for every architecture. Raises UserError where mean and
+    std do not have a value per channel.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = BODIES[model.architecture](shape, model.widths)
+        return Classifier(_normalize(model, shape[0]), body, model.widths[-1], classes)
+
+
+def _normalize(model: Model, channels: int) -> nn.Module:
+    if model.mean is None and model.std is None:
+        return networks.Standardize()
+    if len(model.mean or []) != channels or len(model.std or []) != channels:
+        raise UserError(f"model.mean and model.std need {channels} values each, one per channel, "
+                        "or null for both")
+    return Normalize(model.mean, model.std)
