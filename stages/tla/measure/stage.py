@@ -1,6 +1,5 @@
 """What the stages that measure start from: data, trained networks, samples of images, kept work."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from tla.measure.answers import Columns, check_model
 from tla.measure.kept import code_of, digest_of, kept
@@ -99,7 +99,7 @@ class Stage:
         path = model_path(self.params, model, seed)
         if not path.exists():
             raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_of(load_file(path))
 
     def measure(self, model: str, jobs: list[Job]) -> dict[tuple[str, int], pd.DataFrame]:
         """seed, idx, label and the columns of every job, by its name and seed; long jobs first."""

@@ -169,8 +169,12 @@ def with_holm(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a claim: on its own data, by the reading that the paper most likely means."""
-    return table[table.own_data].drop_duplicates("claim")
+    """One line a claim: on its own data, by the reading that the paper most likely means.
+
+    One training run leaves a claim unresolved, whether it agrees or not.
+    """
+    first = table[table.own_data].drop_duplicates("claim")
+    return first.assign(verdict=first.verdict.replace(list(BESIDE.values()), "not resolved"))
 
 
 def counts(table: pd.DataFrame) -> dict[str, int]:

@@ -111,12 +111,14 @@ def _survive(logits_fn, x, y, attack: Attack, eps, generator) -> Tensor:
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
     rows = torch.arange(len(x), device=x.device)
     for _ in range(attack.steps[-1]):
-        if not len(rows):
+        if not len(rows):       # some layers refuse an empty batch
             return rows
         logits, gradient = input_gradient(logits_fn, x_adv, y, SELECTING[attack.loss])
         step = attack.rel_step_size * eps
         x_adv = torch.add(x_adv, gradient.sign(), alpha=step).clamp(low, high)
         right = logits.argmax(1) == y
         rows, x_adv, y, low, high = (t[right] for t in (rows, x_adv, y, low, high))
+    if not len(rows):
+        return rows
     with torch.no_grad():
         return rows[logits_fn(x_adv).argmax(1) == y]
