@@ -1,4 +1,4 @@
-"""Small, real objects shared by the tests: parameters, digits, trained networks and a hand-written data set."""
+"""Small, real objects shared by the tests: parameters, digits, trained networks, a data set."""
 
 import copy
 import dataclasses
@@ -11,11 +11,12 @@ import yaml
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from tla.core.data import Dataset, digits, split_parts
-from tla.core.models import build
-from tla.params import Model, load_params
+from tla.params import Attack, Model
+from tla.train.data import Dataset, digits, split_parts
+from tla.train.methods import load_study
+from tla.train.models import build
 
-# One thread: the tests share their machine, and their tensors are too small to gain from a second one.
+# One thread: the tests share their machine, and their tensors are too small to gain from more.
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
@@ -30,7 +31,7 @@ def raw_params():
 
 @pytest.fixture(scope="session")
 def params():
-    return load_params(PARAMS)
+    return load_study(PARAMS)
 
 
 @pytest.fixture
@@ -56,15 +57,15 @@ def write_params(raw_params, tmp_path):
 @pytest.fixture
 def make_params(write_params):
     """The parameters of params.yaml with other values under dotted keys."""
-    return lambda changes: load_params(write_params(changes))
+    return lambda changes: load_study(write_params(changes))
 
 
 @pytest.fixture
-def plain_attack(params):
-    """Builds an attack of ten cross-entropy sign steps, with the named fields changed."""
-    base = {"loss": "cross_entropy", "steps": [10], "step_size": 0.02, "random_start": False,
-            "restarts": 1, "momentum": "none", "decay": 0.0}
-    return lambda **changes: dataclasses.replace(params.evaluate.attacks["fgsm"], **base | changes)
+def plain_attack():
+    """Builds an attack of ten cross-entropy sign steps of 0.2 eps, with other values by name."""
+    base = {"kind": "gradient", "loss": "cross_entropy", "steps": [10], "rel_step_size": 0.2,
+            "random_start": False, "restarts": 1, "momentum": "none", "decay": 0.0}
+    return lambda **changes: Attack(**base | changes)
 
 
 def some_digits(n):
@@ -114,6 +115,8 @@ def dataset(params, tmp_path):
     raw = digits()
     raw = dataclasses.replace(raw, x=raw.x[:200], y=raw.y[:200])
     part = split_parts(raw, params.seeds, params.data)
-    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y, "idx": np.arange(200), "part": part}
-    save_file({k: torch.as_tensor(v) for k, v in arrays.items()}, tmp_path / "images.safetensors")
+    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y, "idx": np.arange(200),
+              "part": part}
+    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    save_file(tensors, tmp_path / "images.safetensors")
     return Dataset(tmp_path, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Sources refuse what is missing, cut short or altered, and splits are those of the official sets."""
+"""Sources refuse what is missing, cut short or altered; splits are those of the official sets."""
 
 import gzip
 import socket
@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tla.core import data
-from tla.core.data import SOURCES, TEST, TRAIN, UNUSED, VALIDATION, Raw, split_parts
 from tla.params import UserError
+from tla.train import data
+from tla.train.data import SOURCES, TEST, TRAIN, UNUSED, VALIDATION, Raw, split_parts
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def test_without_files_and_network_one_line_names_what_to_put_where(source, file
 
 
 @pytest.mark.parametrize(("source", "file"), [
-    ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte"), ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"),
+    ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte"),
+    ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"),
     ("cifar10", "cifar-10-batches-py/data_batch_3"), ("cifar10", "cifar-10-batches-py/test_batch")])
 def test_an_altered_file_is_refused_by_name(source, file, raw):
     path = raw / file
@@ -65,7 +66,8 @@ def test_tiny_imagenet_reads_both_folders(raw, monkeypatch):
             draw(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", (100 * k + 50 * i, 0, 0))
     for i in range(2):
         draw(folder / "val" / "images" / f"val_{i}.JPEG", (0, 0, 100 * i))
-    (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
+    (folder / "val" / "val_annotations.txt").write_text(
+        "val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n")
     found = SOURCES["tiny-imagenet"]()
     assert found.x.shape == (6, 3, 64, 64) and found.x.dtype == np.uint8 and found.test == 2
     assert found.y.tolist() == [0, 0, 1, 1, 1, 0]
@@ -80,7 +82,8 @@ def test_official_sets_share_one_split_over_seeds(params):
     parts = split_parts(raw, [0, 1, 2], settings)
     assert (parts == parts[0]).all()
     assert (parts[0, 100:] == TEST).all() and not (parts[0, :100] == TEST).any()
-    assert [(parts[0] == part).sum() for part in (TRAIN, VALIDATION, TEST, UNUSED)] == [50, 30, 20, 20]
+    counts = [(parts[0] == part).sum() for part in (TRAIN, VALIDATION, TEST, UNUSED)]
+    assert counts == [50, 30, 20, 20]
 
 
 def test_mnist_from_real_files_where_they_are_at_hand():
@@ -88,5 +91,6 @@ def test_mnist_from_real_files_where_they_are_at_hand():
         pytest.skip("MNIST is not in data/raw")
     found = SOURCES["mnist"]()
     assert found.x.shape == (70_000, 1, 28, 28) and found.test == 10_000
-    assert np.bincount(found.y[-10_000:]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(found.y[-10_000:]).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert torch.as_tensor(found.x[0]).sum() == 27525      # the first training image, a five

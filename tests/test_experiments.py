@@ -1,5 +1,6 @@
-"""The other data sets: one graph for all, complete parameters, and CIFAR-10 through every stage in small."""
+"""The other data sets: one graph for all, complete parameters, CIFAR-10 through it in small."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,38 +8,98 @@ import torch
 import yaml
 from test_pipeline import FEW, ROOT, run_all
 
-from tla.core.models import build
-from tla.params import load_params, parse_model
+import graph
+from tla.train.methods import label, load_study
+from tla.train.models import build
 
 EXPERIMENTS = sorted(path.parent for path in (ROOT / "experiments").glob("*/params.yaml"))
 EXPERIMENTS.remove(ROOT / "experiments" / "summary")
-SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "tiny-imagenet": (3, 64, 64)}
+GRAPHS = [folder for folder in (ROOT, *EXPERIMENTS) if (folder / "dvc.yaml").exists()]
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32),
+          "tiny-imagenet": (3, 64, 64)}
+TOP = (ROOT / "dvc.yaml").read_text()
+every_experiment = pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+every_study = pytest.mark.parametrize("folder", [ROOT, *EXPERIMENTS], ids=lambda path: path.name)
 
 
-def test_every_pipeline_is_a_copy_of_the_one_graph():
-    copies = [path for path in (ROOT / "experiments").glob("*/dvc.yaml") if path.parent.name != "summary"]
-    assert {copy.parent.name for copy in copies} == {"mnist-fast", "mnist-paper", "cifar10-fast", "cifar10-paper"}
-    assert {copy.read_bytes() for copy in copies} == {(ROOT / "dvc.yaml").read_bytes()}
+# One graph for all
+
+@pytest.mark.parametrize("folder", GRAPHS, ids=lambda folder: folder.name)
+def test_every_graph_is_the_one_graph_with_the_models_of_its_study(folder):
+    params = load_study(folder / "params.yaml")
+    assert (folder / "dvc.yaml").read_text() == graph.graph_of(TOP, params)
 
 
-@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_a_study_has_a_graph_where_it_has_results():
+    """DVC would list the stages of another as missing, in every clone."""
+    with_results = [folder for folder in (ROOT, *EXPERIMENTS) if (folder / "dvc.lock").exists()]
+    assert with_results == GRAPHS
+
+
+@every_study
+def test_a_graph_differs_from_the_top_one_in_its_lists_of_models_alone(folder):
+    params = load_study(folder / "params.yaml")
+    found, top = (yaml.safe_load(text) for text in (graph.graph_of(TOP, params), TOP))
+    for stage in ("transfer", "compare"):
+        deps = found["stages"][stage].pop("deps")
+        others = [dep for dep in top["stages"][stage].pop("deps") if not listing(dep)]
+        assert [dep for dep in deps if not listing(dep)] == others
+        expected = [f"data/${{dataset}}/models/{name}" for name in params.models]
+        if stage == "compare":
+            expected = [f"data/${{dataset}}/rows/{name}" for name in params.models]
+            expected += [f"data/${{dataset}}/embedding/{name}" for name in params.represent.models]
+        assert [dep for dep in deps if listing(dep)] == expected
+    assert found == top
+
+
+def listing(dep):
+    """Whether a dependency is on what was made of one model."""
+    folder, dot = dep.split("/")[-2], "." in dep.split("/")[-1]
+    return folder in ("models", "rows", "embedding") and not dot
+
+
+@every_study
+def test_a_graph_does_not_depend_on_the_models_that_stood_there(folder):
+    ours = load_study(ROOT / "params.yaml")
+    theirs = load_study(folder / "params.yaml")
+    once = graph.graph_of(TOP, theirs)
+    assert graph.graph_of(once, theirs) == once
+    assert graph.graph_of(once, ours) == graph.graph_of(TOP, ours)
+
+
+def test_the_graph_is_written_beside_the_parameters_it_was_made_from(tmp_path, monkeypatch):
+    source = ROOT / "experiments" / "cifar10-fast" / "params.yaml"
+    study = tmp_path / "experiments" / "new"
+    study.mkdir(parents=True)
+    shutil.copy(source, study)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    graph.main(["experiments/new/params.yaml"])
+    assert (study / "dvc.yaml").read_text() == graph.graph_of(TOP, load_study(source))
+    assert Path("dvc.yaml").read_text() == TOP
+
+
+# Parameters
+
+@every_experiment
 def test_parameters_are_complete_and_name_their_own_place(folder):
-    params = load_params(folder / "params.yaml")
+    params = load_study(folder / "params.yaml")
     assert params.dataset == folder.name
     assert (ROOT / params.config).samefile(folder / "params.yaml")
     assert (folder / params.root).resolve() == ROOT
-    assert all(str(parse_model(name, params)) == name for name in params.evaluate.full)
+    assert len({label(name, params) for name in params.models}) == len(params.models)
 
 
-@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+@every_study
 def test_the_network_fits_the_images(folder):
-    params = load_params(folder / "params.yaml")
-    network = build(params.model, SHAPES[params.data.source], 10, seed=0).eval()
-    logits, embedding = network(torch.rand(2, *SHAPES[params.data.source]))
+    params = load_study(folder / "params.yaml")
+    shape = SHAPES[params.data.source]
+    network = build(params.model, shape, 10, seed=0).eval()
+    logits, embedding = network(torch.rand(2, *shape))
     assert (logits.shape, embedding.shape) == ((2, 10), (2, params.model.widths[-1]))
 
 
-@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+@every_study
 def test_tla_sa_and_its_pool_equal_tla(folder):
     plain = yaml.safe_load((folder / "params.yaml").read_text())
     switched = plain["methods"]["tla-sa"]
@@ -46,17 +107,44 @@ def test_tla_sa_and_its_pool_equal_tla(folder):
     assert switched == plain["methods"]["tla"]
 
 
+@every_study
+def test_the_control_for_the_norm_term_has_its_weight(folder):
+    methods = load_study(folder / "params.yaml").methods
+    assert methods["at-norm"].lambda2 == methods["tla"].lambda2
+
+
+# CIFAR-10 in small
+
 TINY = {
     "root": ".", "config": "params.yaml", "seeds": [0, 1], "model.widths": [8, 8, 16, 16],
+    "models": ["um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b16",
+               "tla"],
     "data.limit": {"train": 1000, "validation": 100, "test": 200}, "attack.steps": 2,
-    "train.epochs": 1, "train.validate_every": 1, "mining.batch": 50, "methods.tla-sa.mining_batch": 50,
-    "ablation.batches": [1, 2, 4, 8, 16], "evaluate.capped": {}, "evaluate.full": [],
-    "detect.components": 2, "represent.images": 50, "represent.iterations": 250, "compare.resamples": 50}
+    "train.epochs": 1, "train.validate_every": 1, "mining.batch": 50,
+    "methods.tla-sa.mining_batch": 50, "evaluate.seeds": {"autoattack": [1], "square": [1]},
+    "evaluate.images": {"cw": 20, "autoattack": 6, "square": 8},
+    "detect.components": 2, "represent.images": 50, "represent.iterations": 250,
+    "compare.least": 1, "compare.resamples": 50}
 
 
 def short(attack):
-    return attack | {"steps": [2, 5] if len(attack["steps"]) > 1 else [min(5, attack["steps"][-1])],
+    """A gradient attack of few steps; others as they are."""
+    if attack["kind"] != "gradient":
+        return attack
+    several = len(attack["steps"]) > 1
+    return attack | {"steps": [2, 5] if several else [min(5, attack["steps"][-1])],
                      "restarts": min(2, attack["restarts"])}
+
+
+def short_attacks(plain):
+    """Every attack of a params.yaml in short, by dotted key."""
+    changes = {}
+    for section, key in (("train", "selection"), ("evaluate", "attacks"), ("tune", "attacks")):
+        attacks = {name: short(attack) for name, attack in plain[section][key].items()}
+        changes[f"{section}.{key}"] = attacks
+    for section in ("neighbors", "represent", "transfer"):
+        changes[f"{section}.attack"] = short(plain[section]["attack"])
+    return changes | {f"{section}.steps": 5 for section in ("detect", "masking", "textbook")}
 
 
 @pytest.mark.slow
@@ -65,15 +153,10 @@ def test_cifar10_runs_through_every_stage_in_small(tmp_path, monkeypatch):
     if not (raw / "cifar-10-batches-py").exists():
         pytest.skip("CIFAR-10 is not in data/raw")
     source = ROOT / "experiments" / "cifar10-fast" / "params.yaml"
-    plain = yaml.safe_load(source.read_text())
-    changes = TINY | {
-        f"{section}.{key}": {name: short(attack) for name, attack in plain[section][key].items()}
-        for section, key in (("train", "selection"), ("evaluate", "attacks"), ("tune", "attacks"))}
-    changes |= {f"{section}.{key}": short(plain[section][key]) for section, key in (
-        ("neighbors", "attack"), ("represent", "attack"), ("blackbox", "transfer"))}
+    changes = TINY | short_attacks(yaml.safe_load(source.read_text())) | FEW
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data", "raw").symlink_to(raw)
-    written = run_all(tmp_path, changes | FEW | {"detect.steps": 5, "masking.steps": 5}, source)
+    written = run_all(tmp_path, changes, source)
     assert "reports/cifar10-fast/REPORT.md" in written
-    assert sum(name.endswith(".safetensors") for name in written) == 1 + 2 * 13
+    assert sum(name.endswith(".safetensors") for name in written) == 1 + 2 * len(TINY["models"])

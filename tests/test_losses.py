@@ -5,19 +5,28 @@ import math
 import pytest
 import torch
 
-from tla.core.losses import cosine_distance, mixed_cross_entropy, norm_term, pairing_loss, triplet_loss
+from tla.train.losses import (
+    cosine_distance,
+    mixed_cross_entropy,
+    norm_term,
+    pairing_loss,
+    triplet_loss,
+)
 
 
 def at_angle(*degrees, length=1.0):
     """Vectors of the plane at the given angles, float64 [n, 2]."""
-    return torch.tensor([[length * math.cos(math.radians(d)), length * math.sin(math.radians(d))] for d in degrees],
+    angles = [math.radians(degree) for degree in degrees]
+    return torch.tensor([[length * math.cos(a), length * math.sin(a)] for a in angles],
                         dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("degrees", "distance"), [(0, 0.0), (60, 0.5), (90, 1.0), (120, 0.5), (180, 0.0)])
+@pytest.mark.parametrize(("degrees", "distance"), [
+    (0, 0.0), (60, 0.5), (90, 1.0), (120, 0.5), (180, 0.0)])
 def test_cosine_distance_at_known_angles(degrees, distance):
     """Opposite vectors are close: D takes the absolute value of the cosine."""
-    assert cosine_distance(at_angle(0), at_angle(degrees)).item() == pytest.approx(distance, abs=1e-12)
+    found = cosine_distance(at_angle(0), at_angle(degrees))
+    assert found.item() == pytest.approx(distance, abs=1e-12)
 
 
 def test_cosine_distance_ignores_lengths():
@@ -39,7 +48,7 @@ def test_triplet_at_right_angles(positive, negative, loss):
 
 
 def random_triplets(n=40, d=6):
-    """Non-negative embeddings, as after a ReLU: there |cos| = cos, which is what the libraries compute."""
+    """Non-negative embeddings, as after a ReLU: there |cos| = cos, as the libraries compute."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(3, n, d, generator=generator, dtype=torch.float64)
 
@@ -47,14 +56,17 @@ def random_triplets(n=40, d=6):
 @pytest.mark.parametrize("margin", [0.02, 0.1, 0.5])
 def test_triplet_agrees_with_torch(margin):
     theirs = torch.nn.TripletMarginWithDistanceLoss(
-        distance_function=lambda a, b: 1 - torch.cosine_similarity(a, b), margin=margin, reduction="none")
+        distance_function=lambda a, b: 1 - torch.cosine_similarity(a, b), margin=margin,
+        reduction="none")
     anchor, positive, negative = random_triplets()
-    torch.testing.assert_close(triplet_loss(anchor, positive, negative, margin), theirs(anchor, positive, negative))
+    ours = triplet_loss(anchor, positive, negative, margin)
+    torch.testing.assert_close(ours, theirs(anchor, positive, negative))
 
 
 @pytest.mark.parametrize("margin", [0.02, 0.1, 0.5])
 def test_triplet_with_our_distance_agrees_with_torch_on_signed_embeddings(margin):
-    theirs = torch.nn.TripletMarginWithDistanceLoss(distance_function=cosine_distance, margin=margin, reduction="mean")
+    theirs = torch.nn.TripletMarginWithDistanceLoss(
+        distance_function=cosine_distance, margin=margin, reduction="mean")
     anchor, positive, negative = random_triplets() - 0.5
     torch.testing.assert_close(
         triplet_loss(anchor, positive, negative, margin).mean(), theirs(anchor, positive, negative))
@@ -69,7 +81,9 @@ def test_mean_triplet_agrees_with_pytorch_metric_learning(margin):
     anchor, positive, negative = random_triplets()
     n = len(anchor)
     rows = torch.arange(n)
-    theirs = losses.TripletMarginLoss(margin=margin, distance=CosineSimilarity(), reducer=MeanReducer())(
+    loss = losses.TripletMarginLoss(
+        margin=margin, distance=CosineSimilarity(), reducer=MeanReducer())
+    theirs = loss(
         torch.cat([anchor, positive, negative]), torch.zeros(3 * n, dtype=torch.long),
         (rows, rows + n, rows + 2 * n))
     torch.testing.assert_close(triplet_loss(anchor, positive, negative, margin).mean(), theirs)
@@ -103,4 +117,5 @@ def test_mixed_cross_entropy_divides_by_the_weighted_count(weight):
 
 def test_mixed_cross_entropy_of_equal_losses_is_that_loss():
     """The weights are those of a mean, so whatever they are, a constant stays."""
-    assert mixed_cross_entropy(torch.full((3,), 2.5), torch.full((5,), 2.5), 0.3).item() == pytest.approx(2.5)
+    mixed = mixed_cross_entropy(torch.full((3,), 2.5), torch.full((5,), 2.5), 0.3)
+    assert mixed.item() == pytest.approx(2.5)

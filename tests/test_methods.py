@@ -1,25 +1,29 @@
-"""Methods and training: hand-written losses, reductions to plain adversarial training, schedules, the checkpoint."""
+"""Methods and training: losses by hand, reductions to adversarial training, schedules, chance."""
 
 import copy
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import PARAMS
 from torch.nn import functional as F
 
-from tla.core.attacks import pgd_linf, random_start
-from tla.core.chance import STREAMS, stream, stream_seed
-from tla.core.checkpoints import save_model, training_key
-from tla.core.losses import cosine_distance
-from tla.core.methods import LOSSES, Batch, adversarial_images
-from tla.core.mining import Miner
-from tla.core.resume import Resume
-from tla.core.training import Trainer, lr_factor, make_optimizer, train_model
-from tla.params import Mixed, Norm, NoWeights, Pairing, Trades, Triplet, parse_model
+from tla.params import UserError
+from tla.train.chance import STREAMS, stream, stream_seed
+from tla.train.checkpoints import save_model, training_key
+from tla.train.losses import cosine_distance
+from tla.train.methods import METHODS, ModelId, label, load_study, parse_model
+from tla.train.mining import Miner
+from tla.train.pgd import Adversary, pgd_linf, random_start
+from tla.train.resume import Resume
+from tla.train.training import Batch, Trainer, lr_factor, make_optimizer, train_model
 
-SMALL = {"model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "train.validate_every": 10,
-         "attack.steps": 3, "attack.step_size": 0.06}
+MODELS = ["um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b20", "tla"]
+SMALL = {"models": MODELS, "model.widths": [16, 8], "train.batch": 32, "train.epochs": 3,
+         "train.validate_every": 10, "attack.steps": 3, "attack.rel_step_size": 0.4}
 TLA_OFF = {"methods.tla.lambda1": 0.0, "methods.tla.lambda2": 0.0}
 
 
@@ -34,23 +38,32 @@ def unchanged(x):
 
 @pytest.fixture
 def small(make_params):
-    """Parameters of a training that takes a fraction of a second, with other values under dotted keys."""
+    """Parameters of a training of a fraction of a second, with other values under dotted keys."""
     return lambda changes=None: make_params(SMALL | (changes or {}))
 
 
 def trainer_of(name, params, data, seed=0):
-    return Trainer(params, parse_model(name, params), seed, 0, data)
+    return Trainer(params, name, seed, 0, data)
+
+
+def part(method, **values):
+    """The section of a method with these values."""
+    return METHODS[method].Parameters(**values)
+
+
+def loss_of(method, model, batch, **values):
+    """Loss and log of a method with these values of its section."""
+    return METHODS[method].loss(model, batch, part(method, **values))
 
 
 @pytest.fixture
 def train(dataset, tmp_path, monkeypatch):
-    """Trains one seed of a named model; unfinished work is kept after every epoch, in a folder of the test."""
+    """Trains one seed of a named model; unfinished work is kept after every epoch, in tmp_path."""
     monkeypatch.chdir(tmp_path)
 
     def train_named(name, params, seed=0):
-        model = parse_model(name, params)
-        resume = Resume("work", training_key(params, model, seed), seconds=0)
-        return train_model(params, model, seed, 0, dataset, resume)
+        resume = Resume("work", training_key(params, name, seed), seconds=0)
+        return train_model(trainer_of(name, params, dataset, seed), resume, iter)
     return train_named
 
 
@@ -68,7 +81,7 @@ def model(network):
 
 @pytest.fixture
 def batch(images):
-    """Eight digits of different classes, their adversarial images, and a miner whose pool is all of them."""
+    """Eight digits of different classes, moved, and a miner whose pool is all of them."""
     first = [int((images[1] == k).nonzero()[0]) for k in range(8)]
     x, y = images[0][first], images[1][first]
     x_adv = random_start(x, 0.2, seeded())
@@ -85,17 +98,17 @@ def cross_entropy_by_hand(logits, y, smoothing=0.0):
 @pytest.mark.parametrize(("method", "which"), [("um", "x"), ("at", "x_adv")])
 def test_cross_entropy_of_clean_or_adversarial_images(method, which, smoothing, batch, model):
     batch = dataclasses.replace(batch, smoothing=smoothing)
-    loss, _ = LOSSES[method](model, batch, NoWeights())
+    loss, _ = loss_of(method, model, batch)
     expected = cross_entropy_by_hand(model(getattr(batch, which))[0], batch.y, smoothing).mean()
     torch.testing.assert_close(loss, expected)
 
 
 @pytest.mark.parametrize(("pair", "which"), [("logits", 0), ("embedding", 1)])
 def test_pairing_adds_the_squared_distance(pair, which, batch, model):
-    loss, logs = LOSSES["alp"](model, batch, Pairing(weight=0.7, pair=pair))
+    loss, logs = loss_of("alp", model, batch, weight=0.7, pair=pair)
     difference = model(batch.x_adv)[which] - model(batch.x)[which]
     distance = sum(float(v) ** 2 for v in difference.flatten()) / 8
-    at, _ = LOSSES["at"](model, batch, NoWeights())
+    at, _ = loss_of("at", model, batch)
     assert loss.item() == pytest.approx(at.item() + 0.7 * distance)
     assert logs["pair_distance"] == pytest.approx(distance)
 
@@ -104,29 +117,30 @@ def test_pairing_adds_the_squared_distance(pair, which, batch, model):
 def test_kurakin_weighs_adversarial_against_clean_images(smoothing, batch, model):
     """Two of eight are adversarial with weight 0.3: the weights are 0.3 / 6.6 and 1 / 6.6."""
     batch = dataclasses.replace(batch, smoothing=smoothing)
-    loss, _ = LOSSES["kurakin"](model, batch, Mixed(adversarial_share=0.25, adversarial_weight=0.3))
+    loss, _ = loss_of("kurakin", model, batch, adversarial_share=0.25, adversarial_weight=0.3)
     adversarial = cross_entropy_by_hand(model(batch.x_adv[:2])[0], batch.y[:2], smoothing)
     clean = cross_entropy_by_hand(model(batch.x[2:])[0], batch.y[2:], smoothing)
     torch.testing.assert_close(loss, (0.3 * adversarial.sum() + clean.sum()) / 6.6)
 
 
 def test_trades_adds_the_divergence_of_adversarial_from_clean_predictions(batch, model):
-    loss, logs = LOSSES["trades"](model, batch, Trades(beta=0.5))
+    loss, logs = loss_of("trades", model, batch, beta=0.5)
     clean, adv = (model(x)[0].softmax(1) for x in (batch.x, batch.x_adv))
-    divergence = sum((p * (p.log() - q.log())).sum() for p, q in zip(clean, adv, strict=True)) / 8
-    torch.testing.assert_close(loss, F.cross_entropy(model(batch.x)[0], batch.y) + 0.5 * divergence)
+    divergence = (clean * (clean.log() - adv.log())).sum() / 8
+    classified = F.cross_entropy(model(batch.x)[0], batch.y)
+    torch.testing.assert_close(loss, classified + 0.5 * divergence)
     assert logs["divergence"] == pytest.approx(divergence.item())
 
 
 def test_norm_control_adds_the_mean_squares_of_both_embeddings(batch, model):
-    loss, _ = LOSSES["at-norm"](model, batch, Norm(lambda2=0.4))
-    at, _ = LOSSES["at"](model, batch, NoWeights())
+    loss, _ = loss_of("at-norm", model, batch, lambda2=0.4)
+    at, _ = loss_of("at", model, batch)
     norm = model(batch.x)[1].square().mean() + model(batch.x_adv)[1].square().mean()
     torch.testing.assert_close(loss, at + 0.4 * norm)
 
 
 def triplets_by_hand(model, batch, margin, switched):
-    """Triplet and norm term of the clean twin; with one image a class it is also the class's only positive."""
+    """Triplet and norm term of the clean twin, with one image a class the only positive of it."""
     anchor, positive = model(batch.x_adv)[1], model(batch.x)[1]
     losses, negatives = [], []
     for i in range(len(batch.y)):
@@ -134,8 +148,9 @@ def triplets_by_hand(model, batch, margin, switched):
                    for j in range(len(batch.y))]
         negative = positive[cosines.index(max(cosines))]
         from_ = positive[i] if switched else anchor[i]
-        losses.append(max(0.0, cosine_distance(anchor[i][None], positive[i][None]).item()
-                          - cosine_distance(from_[None], negative[None]).item() + margin))
+        near = cosine_distance(anchor[i][None], positive[i][None]).item()
+        far = cosine_distance(from_[None], negative[None]).item()
+        losses.append(max(0.0, near - far + margin))
         negatives.append(negative)
     norm = sum(h.square().mean().item() for h in (anchor, positive, torch.stack(negatives)))
     return sum(losses) / len(losses), norm
@@ -143,10 +158,14 @@ def triplets_by_hand(model, batch, margin, switched):
 
 @pytest.mark.parametrize("switched", [False, True], ids=["tla", "tla-sa"])
 @pytest.mark.parametrize(("twin", "same_class"), [(0.4, None), (None, 0.4), (0.2, 0.5)])
-def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(twin, same_class, switched, batch, model):
-    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=twin, margin_class=same_class)
-    loss, _ = LOSSES["tla-sa" if switched else "tla"](model, batch, weights)
-    expected = LOSSES["at"](model, batch, NoWeights())[0].item()
+def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(
+        twin, same_class, switched, batch, model):
+    values = dict(lambda1=1.5, lambda2=0.2, margin_twin=twin, margin_class=same_class)
+    if switched:
+        loss, _ = loss_of("tla-sa", model, batch, **values, mining_batch=8)
+    else:
+        loss, _ = loss_of("tla", model, batch, **values)
+    expected = loss_of("at", model, batch)[0].item()
     for margin in filter(None, (twin, same_class)):
         triplet, norm = triplets_by_hand(model, batch, margin, switched)
         assert triplet > 0
@@ -156,14 +175,17 @@ def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(twin, same_class, sw
 
 def test_tla_without_any_triplet_is_refused():
     with pytest.raises(ValueError, match="cannot both be null"):
-        Triplet(lambda1=1.5, lambda2=0.2, margin_twin=None, margin_class=None)
+        part("tla", lambda1=1.5, lambda2=0.2, margin_twin=None, margin_class=None)
 
 
 def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
     modes = []
-    model.train().register_forward_pre_hook(lambda module, _: modes.append((torch.is_grad_enabled(), module.training)))
-    weights = Triplet(lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
-    LOSSES["tla"](model, batch, weights)
+
+    def note(module, _):
+        modes.append((torch.is_grad_enabled(), module.training))
+
+    model.train().register_forward_pre_hook(note)
+    loss_of("tla", model, batch, lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
     assert set(modes) == {(False, False), (True, True)}
     assert model.training
 
@@ -171,9 +193,9 @@ def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
 def test_anchors_without_a_negative_have_no_triplet_loss(batch, model):
     y = torch.zeros_like(batch.y)
     batch = dataclasses.replace(batch, y=y, miner=Miner(batch.x, y, len(y), unchanged, seeded()))
-    weights = Triplet(lambda1=1.5, lambda2=0.0, margin_twin=0.4, margin_class=0.4)
-    loss, logs = LOSSES["tla"](model, batch, weights)
-    assert loss.item() == LOSSES["at"](model, batch, NoWeights())[0].item()
+    loss, logs = loss_of("tla", model, batch, lambda1=1.5, lambda2=0.0, margin_twin=0.4,
+                         margin_class=0.4)
+    assert loss.item() == loss_of("at", model, batch)[0].item()
     assert logs["no_negative"] == 1 and logs["active_triplets"] == 0
 
 
@@ -183,8 +205,8 @@ def test_the_log_shows_a_collapsed_embedding(batch, model):
         for parameter in model.body.parameters():
             parameter.zero_()
         model.body[-2].bias.fill_(1.0)
-    weights = Triplet(lambda1=1.0, lambda2=0.1, margin_twin=0.3, margin_class=0.1)
-    logs = LOSSES["tla"](model, batch, weights)[1]
+    _, logs = loss_of("tla", model, batch, lambda1=1.0, lambda2=0.1, margin_twin=0.3,
+                      margin_class=0.1)
     assert logs["active_triplets"] == 1
     assert logs["loss_over_margin"] == pytest.approx(1)
     assert logs["positive_distance"] == pytest.approx(0, abs=1e-12)
@@ -195,12 +217,14 @@ def test_the_log_shows_a_collapsed_embedding(batch, model):
 def test_tla_gives_gradient_through_anchor_positive_and_negative(batch, model):
     """The gradient of the whole differs from that through any two of the three embeddings."""
     model.requires_grad_(True)
-    weights = Triplet(lambda1=1.0, lambda2=0.0, margin_twin=2.0, margin_class=None)
-    loss = LOSSES["tla"](model, batch, weights)[0] - LOSSES["at"](model, batch, NoWeights())[0]
+    tla, _ = loss_of("tla", model, batch, lambda1=1.0, lambda2=0.0, margin_twin=2.0,
+                     margin_class=None)
+    loss = tla - loss_of("at", model, batch)[0]
     kernel = model.body[1].weight
     (gradient,) = torch.autograd.grad(loss, kernel)
     model.eval()
-    mined, _ = Miner(batch.x, batch.y, 8, unchanged, seeded(1)).negatives(model, model(batch.x_adv)[1], batch.y)
+    miner = Miner(batch.x, batch.y, 8, unchanged, seeded(1))
+    mined, _ = miner.negatives(model, model(batch.x_adv)[1], batch.y)
     parts = [model(images)[1] for images in (batch.x_adv, batch.x, mined)]
 
     def through(*kept):
@@ -218,42 +242,72 @@ def test_tla_gives_gradient_through_anchor_positive_and_negative(batch, model):
 ATTACK = dict(eps=0.1, step_size=0.03, steps=4)
 
 
+def training_images(method, logits_fn, images, smoothing=0.0, seed=5):
+    """What a method trains on, from the random starts of a seed."""
+    adversary = Adversary(logits_fn, **ATTACK, smoothing=smoothing, generator=seeded(seed))
+    return METHODS[method].images(adversary, *images)
+
+
+def ascended(logits_fn, images, loss, seed=5):
+    """PGD on a loss from the random starts of a seed."""
+    start = random_start(images[0], ATTACK["eps"], seeded(seed))
+    return pgd_linf(logits_fn, *images, start=start, loss=loss, **ATTACK)
+
+
 def test_undefended_training_images_are_the_clean_ones(logits_fn, images):
-    x_adv = adversarial_images("um", logits_fn, *images, smoothing=0.0, generator=seeded(), **ATTACK)
-    assert x_adv is images[0]
+    assert training_images("um", logits_fn, images) is images[0]
 
 
 def test_kurakin_training_images_are_one_step_of_size_eps_from_the_image(logits_fn, images):
     x, y = images
-    x_adv = adversarial_images("kurakin", logits_fn, x, y, smoothing=0.0, generator=seeded(), **ATTACK)
+    x_adv = training_images("kurakin", logits_fn, images)
     point = x.clone().requires_grad_()
     F.cross_entropy(logits_fn(point), y, reduction="sum").backward()
-    torch.testing.assert_close(x_adv, (x + 0.1 * point.grad.sign()).clamp(0, 1), rtol=0, atol=1e-12)
+    expected = (x + 0.1 * point.grad.sign()).clamp(0, 1)
+    torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.6])
 @pytest.mark.parametrize("method", ["at", "alp", "at-norm", "tla", "tla-sa"])
 def test_other_training_images_raise_the_smoothed_cross_entropy_from_a_random_start(
         method, smoothing, logits_fn, images):
-    x_adv = adversarial_images(method, logits_fn, *images, smoothing=smoothing, generator=seeded(5), **ATTACK)
-    expected = pgd_linf(logits_fn, *images, start=random_start(images[0], 0.1, seeded(5)),
-                        loss=lambda logits, y: cross_entropy_by_hand(logits, y, smoothing), **ATTACK)
+    x_adv = training_images(method, logits_fn, images, smoothing)
+    expected = ascended(logits_fn, images,
+                        lambda logits, y: cross_entropy_by_hand(logits, y, smoothing))
     torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-12)
 
 
 def test_trades_training_images_raise_the_divergence_from_the_clean_prediction(logits_fn, images):
     clean = logits_fn(images[0]).softmax(1)
-    x_adv = adversarial_images("trades", logits_fn, *images, smoothing=0.3, generator=seeded(5), **ATTACK)
-    expected = pgd_linf(logits_fn, *images, start=random_start(images[0], 0.1, seeded(5)), **ATTACK,
-                        loss=lambda logits, y: (clean * (clean.log() - logits.log_softmax(1))).sum(1))
+
+    def divergence(logits, labels):
+        return (clean * (clean.log() - logits.log_softmax(1))).sum(1)
+
+    x_adv = training_images("trades", logits_fn, images, smoothing=0.3)
+    expected = ascended(logits_fn, images, divergence)
     torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-12)
+
+
+def test_training_images_are_made_in_evaluation_mode(small, dataset, monkeypatch):
+    trainer, modes = trainer_of("at", small(), dataset), []
+    images = METHODS["at"].images
+
+    def noted(adversary, x, y):
+        modes.append(trainer.network.training)
+        return images(adversary, x, y)
+
+    monkeypatch.setattr(METHODS["at"], "images", noted)
+    trainer.epoch()
+    trainer.epoch()
+    assert modes == [False] * 8
 
 
 def test_trades_without_its_divergence_trains_exactly_like_um(small, dataset):
     params = small({"methods.trades.beta": 0.0})
     trades, um = trainer_of("trades", params, dataset), trainer_of("um", params, dataset)
     for _ in range(2):
-        trades.epoch(), um.epoch()
+        trades.epoch()
+        um.epoch()
     assert same_weights(trades.network.state_dict(), um.network.state_dict())
 
 
@@ -262,7 +316,9 @@ def test_trades_without_its_divergence_trains_exactly_like_um(small, dataset):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize(("name", "off"), [
     ("tla-b20", TLA_OFF), ("tla-b1", TLA_OFF),
-    ("tla-sa", {"methods.tla-sa.lambda1": 0.0, "methods.tla-sa.lambda2": 0.0, "methods.tla-sa.mining_batch": 20}),
+    ("tla", TLA_OFF | {"mining.batch": 20}),
+    ("tla-sa", {"methods.tla-sa.lambda1": 0.0, "methods.tla-sa.lambda2": 0.0,
+                "methods.tla-sa.mining_batch": 20}),
     ("alp", {"methods.alp.weight": 0.0}),
     ("alp", {"methods.alp.weight": 0.0, "methods.alp.pair": "embedding"}),
     ("at-norm", {"methods.at-norm.lambda2": 0.0})])
@@ -270,15 +326,17 @@ def test_weight_zero_trains_exactly_like_at(name, off, optimizer, small, dataset
     params = small(off | {"train.optimizer": optimizer})
     method, at = trainer_of(name, params, dataset), trainer_of("at", params, dataset)
     for _ in range(2):
-        method.epoch(), at.epoch()
+        method.epoch()
+        at.epoch()
     assert same_weights(method.network.state_dict(), at.network.state_dict())
 
 
-@pytest.mark.parametrize("name", ["um", "alp", "kurakin", "trades", "at-norm", "tla-b20", "tla-b1", "tla-sa"])
-def test_every_method_trains_otherwise_than_at(name, small, dataset):
-    params = small({"methods.tla-sa.mining_batch": 20})
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "at"])
+def test_every_model_trains_otherwise_than_at(name, small, dataset):
+    params = small({"methods.tla-sa.mining_batch": 20, "mining.batch": 30})
     method, at = trainer_of(name, params, dataset), trainer_of("at", params, dataset)
-    method.epoch(), at.epoch()
+    method.epoch()
+    at.epoch()
     assert not same_weights(method.network.state_dict(), at.network.state_dict())
 
 
@@ -292,8 +350,10 @@ def factors(params, steps, **changes):
 @pytest.mark.parametrize(("changes", "expected"), [
     ({"schedule": "constant"}, [1.0] * 10),
     ({"schedule": "triangular"}, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]),
-    ({"schedule": "piecewise", "epochs": 5, "milestones": [2, 4]}, [1.0] * 4 + [0.1] * 4 + [0.01] * 2),
-    ({"schedule": "cosine"}, [0.5 + 0.5 * math.cos(math.pi * step / 10) for step in range(10)]),
+    ({"schedule": "piecewise", "epochs": 5, "milestones": [2, 4]},
+     [1.0] * 4 + [0.1] * 4 + [0.01] * 2),
+    ({"schedule": "cosine"},
+     [0.5 + 0.5 * math.cos(math.pi * step / 10) for step in range(10)]),
 ])
 def test_learning_rate_over_ten_steps(changes, expected, params):
     assert factors(params, 10, **changes) == pytest.approx(expected)
@@ -315,18 +375,36 @@ def test_the_schedule_spans_all_epochs(small, dataset):
     assert seen == pytest.approx([2 * 4 / 12, 2 * 5 / 12, 2 * 1 / 12])
 
 
+RAMP = [(0, 1 / 8), (3, 4 / 8), (7, 1.0), (8, 1.0), (50, 1.0)]     # of two epochs of four steps
+
+
+def farthest(trainer, done):
+    """The largest change of a pixel of a training image after so many steps of training."""
+    x, y = trainer.train.x, trainer.train.y
+    return (METHODS["at"].images(trainer._adversary(done), x, y) - x).abs().max().item()
+
+
 def test_eps_grows_linearly_during_the_ramp_and_then_stays(small, dataset):
     trainer = trainer_of("at", small({"train.eps_ramp_epochs": 2}), dataset)
-    x, y = trainer.train.x, trainer.train.y
-    for done, share in [(0, 1 / 8), (3, 4 / 8), (7, 1.0), (8, 1.0), (50, 1.0)]:
-        change = (trainer._attack(x, y, done) - x).abs().max().item()
-        assert change == pytest.approx(share * trainer.params.attack.eps, rel=1e-5)
+    for done, share in RAMP:
+        assert farthest(trainer, done) == pytest.approx(share * 0.15, rel=1e-5)
 
 
 def test_without_a_ramp_training_starts_at_full_eps(small, dataset):
     trainer = trainer_of("at", small(), dataset)
-    change = trainer._attack(trainer.train.x, trainer.train.y, 0) - trainer.train.x
-    assert change.abs().max().item() == pytest.approx(trainer.params.attack.eps, rel=1e-5)
+    assert farthest(trainer, 0) == pytest.approx(0.15, rel=1e-5)
+
+
+@pytest.mark.parametrize("eps", [0.15, 0.3, 0.05])
+@pytest.mark.parametrize("share", [0.25, 0.4])
+def test_steps_of_training_follow_eps_in_the_ramp_too(eps, share, small, dataset):
+    changes = {"attack.eps": eps, "attack.rel_step_size": share, "train.eps_ramp_epochs": 2}
+    trainer = trainer_of("at", small(changes), dataset)
+    for done, grown in RAMP:
+        adversary = trainer._adversary(done)
+        assert adversary.eps == pytest.approx(grown * eps)
+        assert adversary.step_size == pytest.approx(share * grown * eps)
+        assert adversary.steps == 3
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -358,7 +436,7 @@ def test_same_seed_trains_the_same_bytes(name, small, dataset, train, tmp_path):
         torch.manual_seed(i)    # the state of the global generator must not matter
         network, log = train(name, params, seed=7)
         path = tmp_path / f"{i}.safetensors"
-        save_model(path, network, params, parse_model(name, params), 7, dataset)
+        save_model(path, network, params, name, 7, dataset)
         files.append(path.read_bytes())
         logs.append(log)
     assert files[0] == files[1]
@@ -375,11 +453,10 @@ def test_another_seed_trains_other_weights(small, train):
 def test_a_stopped_training_continues_to_the_same_bits(name, stopped_after, small, dataset, train):
     params = small({"train.validate_every": 1, "train.crop_padding": 1, "train.flip": True})
     whole, log = train(name, params)
-    model = parse_model(name, params)
-    stopped = Trainer(params, model, 0, 0, dataset)
+    stopped = trainer_of(name, params, dataset)
     for _ in range(stopped_after):
         stopped.epoch()
-    Resume("work", training_key(params, model, 0), seconds=0).keep(stopped.state)
+    Resume("work", training_key(params, name, 0), seconds=0).keep(stopped.state)
     continued, continued_log = train(name, params)
     assert same_weights(whole.state_dict(), continued.state_dict())
     assert log == continued_log
@@ -390,22 +467,23 @@ def test_a_stopped_training_of_other_parameters_is_not_continued(small, dataset,
     whole, _ = train("at", params)
     stopped = trainer_of("at", others, dataset)
     stopped.epoch()
-    Resume("work", training_key(others, parse_model("at", others), 0), seconds=0).keep(stopped.state)
+    Resume("work", training_key(others, "at", 0), seconds=0).keep(stopped.state)
     assert same_weights(train("at", params)[0].state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize(("scores", "chosen"), [
-    ([(16, 20), (24, 20), (20, 32)], 2),                # the highest robust accuracy, whatever the clean one
-    ([(24, 20), (24, 30), (24, 25)], 2),                # ties go to clean accuracy
-    ([(24, 30), (24, 30), (24, 29)], 2),                # and then to the later epoch
+    ([(16, 20), (24, 20), (20, 32)], 2),        # the highest robust accuracy, whatever the clean
+    ([(24, 20), (24, 30), (24, 25)], 2),        # ties go to clean accuracy
+    ([(24, 30), (24, 30), (24, 29)], 2),        # and then to the later epoch
     ([(0, 0), (0, 0), (0, 0)], 3),
     ([(8, 9), (7, 32), (7, 32)], 1),
 ])
-def test_checkpoint_has_the_best_validation_robust_accuracy(scores, chosen, small, dataset, monkeypatch):
+def test_checkpoint_has_the_best_validation_robust_accuracy(
+        scores, chosen, small, dataset, monkeypatch):
     trainer = trainer_of("at", small({"train.validate_every": 1}), dataset)
     rows = torch.arange(len(trainer.held.y))
     outcomes = iter([(rows < clean, rows < robust) for robust, clean in scores])
-    monkeypatch.setattr("tla.core.training.robust", lambda *_, **__: next(outcomes))
+    monkeypatch.setattr("tla.train.training.robust", lambda *_, **__: next(outcomes))
     weights = []
     for _ in scores:
         trainer.epoch()
@@ -419,7 +497,8 @@ def test_training_returns_the_chosen_weights_in_evaluation_mode(small, dataset, 
     first = trainer_of("at", params, dataset)
     first.epoch()
     rows, scores = torch.arange(len(first.held.y)), iter([20, 12, 5])
-    monkeypatch.setattr("tla.core.training.robust", lambda *_, **__: (rows < 20, rows < next(scores)))
+    monkeypatch.setattr("tla.train.training.robust",
+                        lambda *_, **__: (rows < 20, rows < next(scores)))
     network, _ = train("at", params)
     assert same_weights(network.state_dict(), first.network.state_dict())
     assert not any(module.training for module in network.modules())
@@ -432,6 +511,182 @@ def test_validation_comes_every_so_many_epochs_and_after_the_last(small, train):
 
 
 def test_training_survives_a_network_that_is_robust_nowhere(small, train):
-    """At a large eps no image survives the first selection attack, and the second has nothing to do."""
+    """At a large eps no image survives the first selection attack; the second has none to do."""
     _, log = train("um", small({"train.validate_every": 1, "attack.eps": 1.0}))
     assert log[-1]["validation_robust_accuracy"] == 0
+
+
+# The folder of methods and the names of models
+
+every_method = pytest.mark.parametrize("method", METHODS)
+# Every listed name of params.yaml: its method, its pool, what tables call it.
+NAMES = {
+    "um": ("um", None, "UM"), "at": ("at", None, "AT"), "alp": ("alp", None, "ALP"),
+    "kurakin": ("kurakin", None, "Kurakin"), "trades": ("trades", None, "TRADES"),
+    "at-norm": ("at-norm", None, "AT + norm"), "tla-sa": ("tla-sa", 300, "TLA-SA"),
+    "tla-b1": ("tla", 1, "TLA-RN"), "tla-b30": ("tla", 30, "TLA, pool 30"),
+    "tla-b100": ("tla", 100, "TLA, pool 100"), "tla-b1000": ("tla", 1000, "TLA, pool 1000"),
+    "tla": ("tla", 300, "TLA")}
+
+
+@every_method
+def test_a_method_file_says_all_that_a_method_is(method):
+    module = METHODS[method]
+    assert isinstance(module.LABEL, str) and module.LABEL
+    assert isinstance(module.MINES, bool) and isinstance(module.BASELINES, tuple)
+    assert dataclasses.is_dataclass(module.Parameters)
+    for said in (module, module.Parameters, module.images, module.loss):
+        assert (said.__doc__ or "").strip(), f"{said} has no docstring"
+
+
+@every_method
+def test_a_method_is_set_against_methods_that_are_there(method):
+    """And, of all, exactly the undefended one against none."""
+    baselines = METHODS[method].BASELINES
+    assert set(baselines) <= METHODS.keys() - {method}
+    assert (baselines == ()) == (method == "um")
+
+
+def test_labels_of_methods_differ():
+    assert len({module.LABEL for module in METHODS.values()}) == len(METHODS)
+
+
+def test_the_folder_is_the_list_of_methods():
+    assert set(METHODS) == {method for method, _, _ in NAMES.values()}
+
+
+@every_method
+def test_exactly_the_methods_that_mine_need_a_miner(method, params, batch, model):
+    """Without one the loss of a method that mines has nowhere to take triplets from."""
+    without = dataclasses.replace(batch, miner=None)
+    if METHODS[method].MINES:
+        with pytest.raises(AttributeError):
+            METHODS[method].loss(model, without, params.methods[method])
+    else:
+        loss, _ = METHODS[method].loss(model, without, params.methods[method])
+        assert loss.isfinite()
+
+
+def test_importing_the_methods_imports_no_torch():
+    """The reports read labels, and torch takes two seconds of every process."""
+    code = "import sys; import tla.train.methods; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=PARAMS.parent / "stages", check=True)
+
+
+def test_the_models_of_the_study_are_those_of_the_table(params):
+    assert set(params.models) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_good_name_is_a_method_and_a_pool(name, params):
+    method, pool, _ = NAMES[name]
+    assert parse_model(name, params) == ModelId(name, method, pool)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_tables_call_a_model(name, params):
+    assert label(name, params) == NAMES[name][2]
+
+
+def test_labels_of_models_differ(params):
+    assert len({label(name, params) for name in params.models}) == len(params.models)
+
+
+def test_tla_follows_the_pool_of_the_study_and_nothing_else_does(make_params):
+    params = make_params({"mining.batch": 50, "methods.tla-sa.mining_batch": 77})
+    pools = {name: parse_model(name, params).pool for name in params.models}
+    expected = {name: pool for name, (_, pool, _) in NAMES.items()}
+    assert pools == expected | {"tla": 50, "tla-sa": 77}
+
+
+def test_a_pool_of_one_is_called_random_only_where_it_is_swept(make_params):
+    """The study's TLA stays TLA whatever its pool, or two columns would have one name."""
+    params = make_params({"mining.batch": 1})
+    assert (label("tla", params), label("tla-b1", params)) == ("TLA", "TLA-RN")
+
+
+@pytest.mark.parametrize("name", [
+    "", "tla-b", "tla-b0", "tla-b-1", "tla-b3.0", "tla-b030", "tla-b30 ", "tla-b30\n", "TLA-b30",
+    "at-b30", "tla-b31", "tla-sa-b31", "mart"], ids=repr)
+def test_a_name_that_the_study_does_not_list_is_refused_with_those_it_does(name, params):
+    with pytest.raises(UserError) as refused:
+        parse_model(name, params)
+    message = str(refused.value)
+    assert "\n" not in message and repr(name) in message
+    assert all(listed in message for listed in params.models)
+
+
+def line_about(path):
+    """The one line that a study is refused with; it begins with its file."""
+    with pytest.raises(SystemExit) as refused:
+        load_study(path)
+    assert isinstance(refused.value, UserError)
+    message = str(refused.value)
+    assert "\n" not in message and message.split(": ")[0].endswith("params.yaml")
+    return message
+
+
+def test_a_section_of_no_method_is_refused(write_params):
+    message = line_about(write_params({"methods.mart": {"weight": 1.0}}))
+    assert "methods.mart:" in message and all(method in message for method in METHODS)
+
+
+@pytest.mark.parametrize("method", ["um", "trades", "tla", "tla-sa"])
+def test_a_listed_model_without_a_section_is_refused(method, write_params):
+    assert f"methods.{method}:" in line_about(write_params({f"methods.{method}": ...}))
+
+
+@pytest.mark.parametrize("name", ["mart", "at-b30", "um-b1", "tla-b0", "tla-b030", "mart-b30"])
+def test_a_listed_model_that_is_no_method_is_refused(name, write_params, raw_params):
+    """Also a pool for a method that takes no negatives from one."""
+    message = line_about(write_params({"models": [*raw_params["models"], name]}))
+    assert "models:" in message and repr(name) in message
+    assert all(method in message for method in METHODS)
+
+
+def test_a_method_that_is_not_listed_may_have_a_section_or_none(write_params, raw_params):
+    models = [name for name in raw_params["models"] if name not in ("kurakin", "at-norm")]
+    params = load_study(write_params({"models": models, "methods.kurakin": ...}))
+    assert "at-norm" in params.methods and "kurakin" not in params.methods
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("methods.um.weight", 0.5), ("methods.tla.lambda3", 0.1), ("methods.at.mining_batch", 30)],
+    ids=str)
+def test_an_unknown_key_of_a_method_is_refused(key, value, write_params):
+    message = line_about(write_params({key: value}))
+    assert f"{key}:" in message and repr(value) in message
+
+
+@pytest.mark.parametrize("key", [
+    "methods.tla.lambda1", "methods.tla-sa.mining_batch", "methods.alp.pair",
+    "methods.trades.beta"])
+def test_a_missing_key_of_a_method_is_refused(key, write_params):
+    message = line_about(write_params({key: ...}))
+    assert f"{key}:" in message and "required" in message
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("methods.um", None), ("methods.at", 3), ("methods.alp.weight", "0.1"),
+    ("methods.tla.lambda1", True), ("methods.tla-sa.mining_batch", 30.0),
+    ("methods.tla.lambda1", -0.5), ("methods.tla.lambda2", -0.5), ("methods.alp.weight", -1.0),
+    ("methods.alp.pair", "pixels"), ("methods.tla.margin_twin", 0.0),
+    ("methods.kurakin.adversarial_share", 1.0), ("methods.trades.beta", float("nan")),
+    ("methods.at-norm.lambda2", float("inf")), ("methods.tla-sa.mining_batch", 0)], ids=str)
+def test_a_bad_value_of_a_method_is_refused(key, value, write_params):
+    message = line_about(write_params({key: value}))
+    assert f"{key}:" in message and repr(value) in message
+
+
+def test_a_study_without_any_triplet_is_refused(write_params):
+    changes = {"methods.tla.margin_twin": None, "methods.tla.margin_class": None}
+    assert "methods.tla:" in line_about(write_params(changes))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    line_about(tmp_path / "params.yaml")
+
+
+def test_the_sections_of_the_methods_become_their_parameters(params):
+    for name, section in params.methods.items():
+        assert isinstance(section, METHODS[name].Parameters)

@@ -1,12 +1,12 @@
-"""Where negatives come from: visible answers, brute force, and the cases with no or only negative similarities."""
+"""Where negatives come from: visible answers, brute force, and where none or only far ones are."""
 
 import math
 
 import pytest
 import torch
 
-from tla.core.mining import Miner, hardest_negative
 from tla.params import UserError
+from tla.train.mining import Miner, hardest_negative
 
 
 def seeded(seed=0):
@@ -26,9 +26,10 @@ def test_points_on_a_circle():
 
 
 def test_points_on_a_line_are_told_apart_by_their_side():
-    """All points of a ray have the same direction; the first one is taken, however long the others are."""
+    """All points of a ray have the same direction; the first is taken, however long others are."""
     pool, pool_y = torch.tensor([[-1.0, 0.0], [2.0, 0.0], [9.0, 0.0]]), torch.tensor([1, 1, 1])
-    index, found = hardest_negative(torch.tensor([[0.5, 0.0], [-0.5, 0.0]]), torch.tensor([0, 0]), pool, pool_y)
+    anchor, y = torch.tensor([[0.5, 0.0], [-0.5, 0.0]]), torch.tensor([0, 0])
+    index, found = hardest_negative(anchor, y, pool, pool_y)
     assert index.tolist() == [1, 0] and found.all()
 
 
@@ -39,7 +40,7 @@ def test_length_of_the_embeddings_does_not_matter():
 
 
 def test_the_nearest_is_by_signed_cosine():
-    """An opposite embedding is the farthest candidate, although the triplet distance calls it close."""
+    """An opposite embedding is the farthest candidate, although the triplet distance is small."""
     pool, pool_y = circle(180, 80), torch.tensor([1, 1])
     assert hardest_negative(circle(0), torch.tensor([0]), pool, pool_y)[0].tolist() == [1]
 
@@ -126,7 +127,8 @@ def test_a_pool_of_all_images_gives_the_hardest_negative_of_the_training_set():
     anchors = Direction()(x)[1]
     images, found = Miner(x, y, len(x), unchanged, seeded()).negatives(Direction(), anchors, y)
     distance = (images.flatten() - x.flatten()).abs()
-    assert found.all() and (distance == 1).all(), "rows next to each other differ in class and are one degree apart"
+    assert found.all()
+    assert (distance == 1).all(), "rows next to each other differ in class and by one degree"
 
 
 def test_a_smaller_pool_contains_only_so_many_images():
@@ -145,7 +147,10 @@ def test_every_call_draws_a_fresh_pool():
 @pytest.mark.parametrize("batch", [1, 7])
 def test_same_seed_draws_the_same_images(batch):
     x, y = labelled()
-    draws = [Miner(x, y, batch, unchanged, seeded(4)).negatives(Direction(), Direction()(x)[1], y)[0] for _ in range(2)]
+    draws = []
+    for _ in range(2):
+        miner = Miner(x, y, batch, unchanged, seeded(4))
+        draws.append(miner.negatives(Direction(), Direction()(x)[1], y)[0])
     assert torch.equal(*draws)
 
 
@@ -164,8 +169,10 @@ def test_negatives_carry_no_gradient():
 @pytest.mark.parametrize("batch", [1, 7])
 def test_positives_and_negatives_are_augmented(batch):
     x, y = labelled()
-    plain, shifted = (Miner(x, y, batch, augment, seeded()) for augment in (unchanged, lambda images: images + 0.25))
+    plain = Miner(x, y, batch, unchanged, seeded())
+    shifted = Miner(x, y, batch, lambda images: images + 0.25, seeded())
     assert torch.equal(shifted.positives(y), plain.positives(y) + 0.25)
-    negatives = [miner.negatives(Direction(), Direction()(x)[1], y)[0] for miner in (plain, shifted)]
+    anchor = Direction()(x)[1]
+    negatives = [miner.negatives(Direction(), anchor, y)[0] for miner in (plain, shifted)]
     assert torch.equal(negatives[1].remainder(1), torch.full_like(x, 0.25))
     assert torch.equal(negatives[0].remainder(1), torch.zeros_like(x))

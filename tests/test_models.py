@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from tla.core.checkpoints import load_model, save_model
-from tla.core.models import build, convnet
-from tla.params import Model, UserError, parse_model
+from tla.params import Model, UserError
+from tla.train.checkpoints import load_model, save_model
+from tla.train.models import build, convnet
 
 
 def model_of(architecture, widths=(8, 6), mean=(0.3,), std=(0.4,)):
@@ -31,7 +31,8 @@ def same(a, b):
     ("mlp", [7]), ("mlp", [20, 7]), ("convnet", [4, 7]), ("convnet", [4, 6, 8, 7])])
 def test_forward_gives_logits_and_a_non_negative_embedding(architecture, widths, shape):
     statistics = [0.5] * shape[0]
-    network = build(model_of(architecture, widths, statistics, statistics), shape, 5, seed=0).double()
+    network = build(model_of(architecture, widths, statistics, statistics), shape, 5, seed=0)
+    network = network.double()
     logits, embedding = network(random_images(3, shape))
     assert logits.shape == (3, 5) and embedding.shape == (3, 7)
     assert embedding.min() >= 0
@@ -44,13 +45,15 @@ def test_logits_are_a_linear_map_of_the_embedding(network, images):
 
 @pytest.mark.parametrize(("architecture", "widths"), [("mlp", [20, 7]), ("convnet", [4, 7])])
 def test_normalisation_is_inside_the_network(architecture, widths):
-    """Pixels go in: the network with statistics m, s at x is the one without at (x - m) / s, channel by channel."""
+    """Pixels go in: with statistics m, s at x the network is the one without at (x - m) / s."""
     mean, std = [0.2, 0.4, 0.6], [0.5, 2.0, 0.3]
-    with_statistics, without = (build(model_of(architecture, widths, m, s), (3, 8, 8), 5, seed=0).double()
-                                for m, s in ((mean, std), ([0.0] * 3, [1.0] * 3)))
+    with_statistics = build(model_of(architecture, widths, mean, std), (3, 8, 8), 5, 0).double()
+    plain = model_of(architecture, widths, [0.0] * 3, [1.0] * 3)
+    without = build(plain, (3, 8, 8), 5, seed=0).double()
     x = random_images(4, (3, 8, 8))
     m, s = (with_statistics.get_buffer(f"normalize.{name}") for name in ("mean", "std"))
-    assert m.flatten().tolist() == pytest.approx(mean) and s.flatten().tolist() == pytest.approx(std)
+    assert m.flatten().tolist() == pytest.approx(mean)
+    assert s.flatten().tolist() == pytest.approx(std)
     torch.testing.assert_close(with_statistics(x)[0], without((x - m) / s)[0])
 
 
@@ -59,7 +62,8 @@ def test_changing_the_statistics_changes_the_output_in_closed_form(network, imag
     changed.normalize.mean += 0.1
     torch.testing.assert_close(changed(images[0] + 0.1)[0], network(images[0])[0])
     changed.normalize.std *= 2
-    torch.testing.assert_close(changed(2 * images[0] - network.normalize.mean + 0.1)[0], network(images[0])[0])
+    stretched = 2 * images[0] - network.normalize.mean + 0.1
+    torch.testing.assert_close(changed(stretched)[0], network(images[0])[0])
 
 
 def test_statistics_for_another_number_of_channels_are_refused():
@@ -90,7 +94,7 @@ def saved(make_params, dataset, tmp_path):
     """A network in a file, with the parameters and the model it was saved under."""
     params = make_params({"model.widths": [12, 6]})
     network = build(params.model, dataset.shape, dataset.classes, seed=3)
-    path, model = tmp_path / "models" / "seed-3.safetensors", parse_model("tla-b30", params)
+    path, model = tmp_path / "models" / "seed-3.safetensors", "tla-b30"
     save_model(path, network, params, model, 3, dataset)
     return path, network, params, model
 
@@ -129,12 +133,14 @@ def test_saving_leaves_no_other_file(saved):
 
 def test_another_architecture_is_refused(saved, make_params):
     path, _, _, model = saved
-    message = refusal(path, make_params({"model.architecture": "convnet", "model.widths": [12, 6]}), model)
+    others = make_params({"model.architecture": "convnet", "model.widths": [12, 6]})
+    message = refusal(path, others, model)
     assert "mlp" in message and "convnet" in message
 
 
 @pytest.mark.parametrize(("key", "then", "now"), [
-    ("train.lr", 0.01, 0.02), ("attack.eps", 0.15, 0.3), ("data.split_seed", 0, 1), ("model.widths", [12, 6], [12, 7]),
+    ("train.lr", 0.01, 0.02), ("attack.eps", 0.15, 0.3), ("data.split_seed", 0, 1),
+    ("model.widths", [12, 6], [12, 7]), ("attack.rel_step_size", 0.25, 0.125),
     ("train.selection.pgd.restarts", 2, 3), ("train.milestones", [], [4])])
 def test_a_changed_parameter_is_named_with_both_values(key, then, now, saved, make_params):
     path, _, _, model = saved
@@ -144,20 +150,22 @@ def test_a_changed_parameter_is_named_with_both_values(key, then, now, saved, ma
 
 def test_a_changed_weight_of_the_method_is_named(saved, make_params):
     path, _, _, model = saved
-    message = refusal(path, make_params({"model.widths": [12, 6], "methods.tla.lambda1": 0.25}), model)
+    others = make_params({"model.widths": [12, 6], "methods.tla.lambda1": 0.25})
+    message = refusal(path, others, model)
     assert "lambda1 = 2.0" in message and "0.25" in message
 
 
 def test_a_parameter_of_another_method_does_not_matter(saved, make_params):
     path, network, _, model = saved
-    params = make_params({"model.widths": [12, 6], "methods.alp.weight": 9.0, "evaluate.batch": 7, "mining.batch": 50})
+    params = make_params({"model.widths": [12, 6], "methods.alp.weight": 9.0, "evaluate.batch": 7,
+                          "mining.batch": 50})
     assert same(load_model(path, params, model), network)
 
 
-@pytest.mark.parametrize("name", ["tla-b300", "at"])
+@pytest.mark.parametrize("name", ["tla-b100", "tla", "at"])
 def test_a_file_of_another_model_is_refused(name, saved):
     path, _, params, _ = saved
-    refusal(path, params, parse_model(name, params))
+    refusal(path, params, name)
 
 
 def test_a_missing_file_is_refused(saved):
@@ -168,7 +176,9 @@ def test_a_missing_file_is_refused(saved):
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 14)])
 def test_the_first_convolution_by_blocks_is_a_4x4_convolution_of_stride_2(shape):
     body = convnet(shape, [5, 7]).double()
-    blocks = body[2].weight                                         # [5, 4c, 2, 2], channels in blocks of 2x2
-    kernel = blocks.view(5, shape[0], 2, 2, 2, 2).permute(0, 1, 4, 2, 5, 3).reshape(5, shape[0], 4, 4)
+    blocks = body[2].weight                             # [5, 4c, 2, 2], channels in blocks of 2x2
+    kernel = blocks.view(5, shape[0], 2, 2, 2, 2).permute(0, 1, 4, 2, 5, 3)
+    kernel = kernel.reshape(5, shape[0], 4, 4)
     x = torch.rand(2, *shape, dtype=torch.float64)
-    torch.testing.assert_close(body[:3](x), torch.nn.functional.conv2d(x, kernel, body[2].bias, 2, 1))
+    expected = torch.nn.functional.conv2d(x, kernel, body[2].bias, 2, 1)
+    torch.testing.assert_close(body[:3](x), expected)

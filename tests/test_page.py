@@ -1,4 +1,4 @@
-"""The page: fresh, complete, and in a browser drawn without a single request, in light, dark and narrow."""
+"""The page: fresh, complete; in a browser no request, in light, dark and narrow."""
 
 import io
 import json
@@ -14,24 +14,47 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from page import body, render
+from page import body, render, with_pills
+from tla.files import read_metrics
+from tla.report.ledger import load_summary, studied
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "reports" / "index.html"
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--hide-scrollbars", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync")
 browses = pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")),
                              reason="needs Debian's packages chromium and chromium-driver")
 
 
 def test_the_page_is_fresh():
-    assert PAGE.read_text() == render("experiments/summary/params.yaml", ROOT), \
-        "run make claims"
+    fresh = render("experiments/summary/params.yaml", ROOT)
+    assert PAGE.read_text() == fresh, "run make claims"
+
+
+def test_the_page_has_every_study_its_parameters_and_a_count_of_every_verdict():
+    text = PAGE.read_text()
+    for name in studied(load_summary(ROOT / "experiments" / "summary" / "params.yaml")):
+        assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
+        assert f"\ndataset: {name}\n" in text
+    for verdict, count in read_metrics(ROOT / "reports" / "claims.json").items():
+        assert f"<b>{count}</b> {verdict.replace('_', ' ')}</li>" in text
 
 
 def test_no_markup_of_ours_is_shown_as_text_and_verdicts_are_marked():
     assert "&lt;td" not in PAGE.read_text() and "&lt;span" not in PAGE.read_text()
     assert '<td><span class="pill resolved">not resolved</span></td>' in PAGE.read_text()
+
+
+@pytest.mark.parametrize(("verdict", "mark"), [
+    ("confirmed", "confirmed"), ("contradicted", "contradicted"), ("not resolved", "resolved"),
+    ("undefined", "undefined"), ("not run", "run"), ("agrees", "agrees"),
+    ("disagrees", "disagrees")])
+def test_every_verdict_in_a_cell_is_marked_and_no_other_text(verdict, mark):
+    marked = f'<td><span class="pill {mark}">{verdict}</span></td>'
+    assert with_pills(f'<td style="text-align:left">{verdict}</td>') == marked
+    assert with_pills(f"<td>{verdict} it is</td>") == f"<td>{verdict} it is</td>"
+    assert f".{mark}" in (ROOT / "stages" / "page.html").read_text()
 
 
 def test_a_link_to_a_missing_file_is_refused(tmp_path):
@@ -41,8 +64,22 @@ def test_a_link_to_a_missing_file_is_refused(tmp_path):
 
 
 def test_text_of_a_report_cannot_add_markup(tmp_path):
-    (tmp_path / "REPORT.md").write_text("<script>alert(1)</script>\n\n| a |\n|---|\n| <b>x</b> |\n")
-    assert "<script>" not in body(tmp_path / "REPORT.md") and "<b>" not in body(tmp_path / "REPORT.md")
+    (tmp_path / "REPORT.md").write_text(
+        "<script>alert(1)</script>\n\n| a |\n|---|\n| <b>x</b> |\n")
+    html = body(tmp_path / "REPORT.md")
+    assert "<script>" not in html and "<b>" not in html
+
+
+def test_pictures_and_linked_files_stand_inside_the_page_under_names_of_their_study(tmp_path):
+    report = tmp_path / "digits" / "REPORT.md"
+    (report.parent / "figures").mkdir(parents=True)
+    report.with_name("splits.csv").write_text("a,b\n")
+    (report.parent / "figures" / "bars.svg").write_text("<svg/>")
+    report.write_text("# Digits\n\n[splits](splits.csv)\n\n![Bars](figures/bars.png)\n")
+    html = body(report)
+    assert 'href="data:text/csv;base64,YSxiCg==" download="digits-splits.csv"' in html
+    assert '<figure><img src="data:image/svg+xml;base64,PHN2Zy8+" alt="Bars"' in html
+    assert "<h2>Digits</h2>" in html        # below the heading of the page
 
 
 def test_every_picture_has_a_text_that_says_what_it_shows():
@@ -64,23 +101,31 @@ def browser(tmp_path_factory):
 
 def opened(browser, width=1200, scheme="light"):
     """The page, freshly loaded."""
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
                             {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     browser.get(PAGE.as_uri())
     # On a busy machine `get` comes back before a page of megabytes is whole.
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script("return document.readyState") == "complete")
+    WebDriverWait(browser, 60).until(is_whole)
     return browser
+
+
+def is_whole(browser):
+    return browser.execute_script("return document.readyState") == "complete"
 
 
 @browses
 def test_no_request_leaves_the_page_and_nothing_is_reported(browser):
     browser.get("about:blank")
-    browser.get_log("performance"), browser.get_log("browser")      # forget what the browser asked when it started
+    # Forget what the browser asked when it started.
+    browser.get_log("performance"), browser.get_log("browser")
     opened(browser)
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.append(message["params"]["request"]["url"])
     assert asked and all(url == PAGE.as_uri() or url.startswith("data:") for url in asked)
     assert browser.get_log("browser") == []
 
@@ -101,9 +146,14 @@ def test_figures_are_drawn_and_the_page_is_as_wide_as_the_screen(browser, width)
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_light_and_dark_can_both_be_read(browser, scheme, dark):
     opened(browser, scheme=scheme)
-    colours = browser.execute_script("const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]")
-    paper, ink = (np.mean([int(c) for c in re.findall(r"\d+", colour)[:3]]) for colour in colours)
+    style = "getComputedStyle(document.body)"
+    paper, ink = (brightness(browser.execute_script(f"return {style}.{of}"))
+                  for of in ("backgroundColor", "color"))
     assert (paper < ink) == dark and abs(paper - ink) > 150
+
+
+def brightness(colour):
+    return np.mean([int(c) for c in re.findall(r"\d+", colour)[:3]])
 
 
 @browses
@@ -111,14 +161,15 @@ def test_a_table_is_sorted_from_the_keyboard_by_the_column_that_is_chosen(browse
     opened(browser)
     table = browser.find_element(By.CSS_SELECTOR, "#digits table")
     heads = [head.text.rstrip(" ↕") for head in table.find_elements(By.CSS_SELECTOR, "thead th")]
-    column = heads.index("union")
+    column = heads.index("white-box union")
     button = table.find_elements(By.CSS_SELECTOR, "thead button")[column]
     for direction, order in (("ascending", 1), ("descending", -1)):
         button.send_keys(Keys.ENTER)
         values = [float(row.find_elements(By.TAG_NAME, "td")[column].text)
                   for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")]
         assert values == sorted(values)[::order] and len(set(values)) > 5
-        assert table.find_elements(By.CSS_SELECTOR, "thead th")[column].get_attribute("aria-sort") == direction
+        head = table.find_elements(By.CSS_SELECTOR, "thead th")[column]
+        assert head.get_attribute("aria-sort") == direction
 
 
 @browses
@@ -126,4 +177,5 @@ def test_linked_tables_are_inside_the_page(browser):
     opened(browser)
     links = browser.find_elements(By.CSS_SELECTOR, "main a")
     assert len(links) > 10
-    assert all(link.get_attribute("href").startswith("data:") and link.get_attribute("download") for link in links)
+    for link in links:
+        assert link.get_attribute("href").startswith("data:") and link.get_attribute("download")

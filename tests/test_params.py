@@ -1,11 +1,12 @@
-"""params.yaml: the real one loads, and every broken variant ends with one line that names file, key and value."""
+"""params.yaml: the real one loads; a broken one ends with one line that names file, key, value."""
 
 import dataclasses
 
 import pytest
 from conftest import PARAMS
 
-from tla.params import METHODS, ModelId, UserError, load_params, model_names, parse_model
+from tla.params import Attack, UserError, load_params
+from tla.train.methods import load_study
 
 
 def refusal(path):
@@ -18,8 +19,9 @@ def refusal(path):
 
 
 def test_the_real_file_loads_with_every_key_it_holds(raw_params):
-    """Through the dataclasses and back, nothing is lost, added or converted."""
+    """Through the dataclasses and back, also those of the methods, nothing is lost or converted."""
     assert dataclasses.asdict(load_params(PARAMS)) == raw_params
+    assert dataclasses.asdict(load_study(PARAMS)) == raw_params
 
 
 def test_parameters_cannot_be_changed(params):
@@ -28,12 +30,12 @@ def test_parameters_cannot_be_changed(params):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("atack", 3), ("data.fold", 5), ("methods.mart", 1), ("methods.um.weight", 0.5), ("methods.tla.lambda3", 0.1),
-    ("evaluate.attacks.pgd.norm", "l2"), ("train.selection.pgd.seed", 1),
+    ("atack", 3), ("data.fold", 5), ("attack.step_size", 0.1), ("evaluate.capped", 1),
+    ("train.selection.pgd.seed", 1), ("transfer.attack.norm", "l2"), ("tune.attacks.cw.norm", "l2"),
 ], ids=str)
 def test_an_unknown_key_is_refused(key, value, write_params):
     message = refusal(write_params({key: value}))
-    assert key in message and repr(value) in message
+    assert f"{key}:" in message and repr(value) in message
 
 
 @pytest.mark.parametrize("changes", [
@@ -43,18 +45,20 @@ def test_budgets_that_the_report_could_not_name_are_refused(changes, write_param
 
 
 @pytest.mark.parametrize("key", [
-    "seeds", "mining", "methods.um", "methods.tla", "data.folds", "attack.eps", "train.lr", "evaluate.attacks",
-    "evaluate.attacks.pgd.decay", "methods.tla-sa.mining_batch", "data.limit"])
+    "seeds", "models", "methods", "mining", "data.folds", "attack.eps", "train.lr",
+    "evaluate.attacks", "evaluate.images", "data.limit", "train.selection.pgd.decay",
+    "hop_skip.iterations", "transfer.attack.decay", "represent.models"])
 def test_a_missing_key_is_refused(key, write_params):
     message = refusal(write_params({key: ...}))
     assert f"{key}:" in message and "required" in message
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("attack.eps", "0.1"), ("attack.eps", True), ("attack.eps", None), ("attack.eps", [0.1]), ("train.lr", "1e-3"),
-    ("train.epochs", 3.0), ("train.epochs", "3"), ("train.epochs", True), ("mining.batch", 30.0), ("seeds", 3),
-    ("model.widths", 16), ("evaluate.attacks.pgd.random_start", 1), ("evaluate.attacks.pgd.random_start", "true"),
-    ("evaluate.attacks.pgd.steps", 20), ("data", 5), ("methods.um", None), ("root", 1),
+    ("attack.eps", "0.1"), ("attack.eps", True), ("attack.eps", None), ("attack.eps", [0.1]),
+    ("train.lr", "1e-3"), ("train.epochs", 3.0), ("train.epochs", "3"), ("train.epochs", True),
+    ("mining.batch", 30.0), ("seeds", 3), ("models", "tla"), ("model.widths", 16),
+    ("train.selection.pgd.random_start", 1), ("train.selection.pgd.random_start", "true"),
+    ("train.selection.pgd.steps", 20), ("data", 5), ("methods", None), ("root", 1),
 ], ids=str)
 def test_a_value_of_another_type_is_refused(key, value, write_params):
     message = refusal(write_params({key: value}))
@@ -62,41 +66,104 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("attack.eps", -0.1), ("attack.eps", 1.5), ("attack.eps", float("nan")), ("attack.eps", float("inf")),
-    ("attack.step_size", 0.0), ("attack.steps", 0), ("mining.batch", 0), ("mining.batch", -1),
-    ("ablation.batches", [1, 2, 3]), ("train.lr", float("nan")), ("train.lr", 0.0), ("train.weight_decay", -1e-4),
-    ("train.label_smoothing", 1.1), ("train.optimizer", "lamb"), ("train.schedule", "step"),
-    ("train.validate_every", 0),
-    ("model.architecture", "vgg"), ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1),
-    ("data.validation", 1.0), ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
-    ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]),
-    ("methods.tla.lambda1", -0.5), ("methods.tla.lambda2", -0.5), ("methods.alp.weight", -1.0),
-    ("methods.alp.pair", "pixels"), ("methods.tla.margin_twin", 0.0), ("methods.kurakin.adversarial_share", 1.0),
-    ("methods.at-norm.lambda2", float("inf")), ("evaluate.attacks", {}), ("evaluate.attacks.pgd.loss", "hinge"),
-    ("evaluate.attacks.pgd.momentum", "nesterov"), ("evaluate.attacks.pgd.loss", "hinge"),
-    ("evaluate.attacks.pgd.steps", []), ("evaluate.attacks.pgd.restarts", 0), ("compare.resamples", 0),
-    ("detect.covariance", "round"),
+    ("attack.eps", -0.1), ("attack.eps", 1.5), ("attack.eps", float("nan")),
+    ("attack.eps", float("inf")), ("attack.rel_step_size", 0.0), ("attack.steps", 0),
+    ("mining.batch", 0), ("mining.batch", -1), ("train.lr", float("nan")), ("train.lr", 0.0),
+    ("train.weight_decay", -1e-4), ("train.label_smoothing", 1.1), ("train.optimizer", "lamb"),
+    ("train.schedule", "step"), ("train.validate_every", 0), ("model.architecture", "vgg"),
+    ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1), ("data.validation", 1.0),
+    ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
+    ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]), ("seeds", [0]),
+    ("models", []), ("models", ["um", "at", "alp", "TLA"]), ("train.selection", {}),
+    ("train.selection.pgd.loss", "hinge"), ("train.selection.pgd.momentum", "nesterov"),
+    ("train.selection.pgd.steps", []), ("train.selection.pgd.restarts", 0),
+    ("train.selection.pgd.rel_step_size", 0.0), ("train.selection.pgd.kind", "square"),
+    ("transfer.attack.loss", "hinge"), ("compare.resamples", 0), ("detect.covariance", "round"),
+    ("evaluate.images", {"pgd": 0}), ("evaluate.seeds", {"square": []}),
 ], ids=str)
 def test_a_value_out_of_range_is_refused(key, value, write_params):
     message = refusal(write_params({key: value}))
-    assert f"{key}" in message and (repr(value) in message or repr(value).strip("[]") in message)
+    assert f"{key}" in message
+    while isinstance(value, list | dict) and value:
+        *_, value = value.values() if isinstance(value, dict) else value
+    assert repr(value) in message
 
 
 def test_budgets_that_do_not_increase_are_refused(write_params):
     """Otherwise the attack refuses them, after the hours of training before it."""
-    assert "evaluate.attacks.pgd.steps" in refusal(write_params({"evaluate.attacks.pgd.steps": [400, 20]}))
+    message = refusal(write_params({"evaluate.attacks.pgd.steps": [400, 20]}))
+    assert "evaluate.attacks.pgd" in message and "steps" in message and "increase" in message
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("pgd.loss", "hinge"), ("pgd.momentum", "nesterov"), ("cw.restarts", 0), ("cw.steps", []),
+    ("pgd.decay", 1.5), ("pgd.decay", ...), ("pgd.random_start", 1), ("pgd.norm", "l2"),
+    ("square.queries", 0), ("square.batch", 1), ("autoattack.batch", 0)], ids=str)
+def test_the_refusal_of_a_broken_attack_of_the_suite_names_the_key_of_the_file(
+        key, value, write_params):
+    """Not one that the file does not have, such as evaluate.attacks.pgd.gradient.loss."""
+    assert f"evaluate.attacks.{key}:" in refusal(write_params({f"evaluate.attacks.{key}": value}))
+
+
+@pytest.mark.parametrize("kind", ["gradients", ..., 3], ids=str)
+def test_an_attack_of_no_kind_is_refused(kind, write_params):
+    message = refusal(write_params({"evaluate.attacks.pgd.kind": kind}))
+    assert "evaluate.attacks.pgd:" in message and "kind" in message
+
+
+@pytest.mark.parametrize(("changes", "why"), [
+    ({"momentum": "average", "decay": 1.0}, "never moves"),
+    ({"restarts": 2, "random_start": False}, "repeat one run")], ids=str)
+def test_an_attack_that_cannot_do_what_it_says_is_refused(changes, why, plain_attack):
+    with pytest.raises(ValueError, match=why):
+        plain_attack(**changes)
+    assert isinstance(plain_attack(momentum="average", decay=0.9), Attack)
+    assert isinstance(plain_attack(restarts=2, random_start=True), Attack)
 
 
 def test_attacks_that_the_report_shows_must_be_there(write_params):
     assert "mim" in refusal(write_params({"evaluate.attacks.mim": ...}))
 
 
-def test_only_attacks_that_are_listed_can_be_capped(write_params):
-    assert "pgd-restart" in refusal(write_params({"evaluate.capped": {"pgd-restart": 100}}))
+@pytest.mark.parametrize("name", ["autoattack", "square"])
+def test_an_attack_that_the_report_reads_by_its_kind_must_be_of_it(name, write_params, raw_params):
+    other = raw_params["evaluate"]["attacks"]["mim"]
+    assert f"attacks.{name}" in refusal(write_params({f"evaluate.attacks.{name}": other}))
+
+
+@pytest.mark.parametrize(("key", "value"), [("images", 100), ("seeds", [1])])
+def test_only_attacks_that_are_listed_can_be_given_a_sample(key, value, write_params):
+    """A misspelt name would let the attack see everything, for hours."""
+    assert "pgd-restart'" in refusal(write_params({f"evaluate.{key}": {"pgd-restart": value}}))
+
+
+@pytest.mark.parametrize("seeds", [[0], [1, 9], [2, 3]], ids=str)
+def test_an_attack_sees_the_seed_where_signs_of_masking_are_looked_for(seeds, write_params):
+    message = refusal(write_params({"evaluate.seeds": {"autoattack": seeds}}))
+    assert "evaluate.seeds.autoattack" in message
+
+
+@pytest.mark.parametrize("key", ["models", "represent.models"])
+@pytest.mark.parametrize("name", ["um", "at", "alp", "tla"])
+def test_models_that_the_report_compares_must_be_there(key, name, write_params, raw_params):
+    models = raw_params["models"] if key == "models" else raw_params["represent"]["models"]
+    message = refusal(write_params({key: [model for model in models if model != name]}))
+    assert f"{key}: the report needs these too: {name}" in message
+
+
+def test_only_models_of_the_study_are_looked_into(write_params):
+    models = ["um", "at", "alp", "tla", "tla-b77"]
+    message = refusal(write_params({"represent.models": models}))
+    assert "represent.models" in message and "tla-b77" in message
+
+
+def test_a_model_listed_twice_is_refused(write_params, raw_params):
+    """Its stage would stand in the graph twice."""
+    assert "models" in refusal(write_params({"models": [*raw_params["models"], "at"]}))
 
 
 def test_a_seed_listed_twice_is_refused(write_params):
-    """The files of a model are named by its seed, so the second training would overwrite the first."""
+    """Files of a model are named by its seed, so the second training would overwrite the first."""
     assert "seeds" in refusal(write_params({"seeds": [0, 1, 1]}))
 
 
@@ -105,7 +172,8 @@ def test_all_broken_keys_are_counted(write_params):
     assert "attack.eps" in message and "2 more" in message
 
 
-@pytest.mark.parametrize("text", ["", "a: [1\nb: 2", "- 1\n- 2", "7"], ids=["empty", "not YAML", "a list", "a number"])
+@pytest.mark.parametrize("text", ["", "a: [1\nb: 2", "- 1\n- 2", "7"],
+                         ids=["empty", "not YAML", "a list", "a number"])
 def test_a_file_that_holds_no_parameters_is_refused(text, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(text)
@@ -116,42 +184,18 @@ def test_a_missing_file_is_refused(tmp_path):
     refusal(tmp_path / "params.yaml")
 
 
-# Names of models
-
-@pytest.mark.parametrize(("name", "model"), [
-    ("um", ModelId("um", None)), ("at", ModelId("at", None)), ("alp", ModelId("alp", None)),
-    ("kurakin", ModelId("kurakin", None)), ("at-norm", ModelId("at-norm", None)), ("tla-b1", ModelId("tla", 1)),
-    ("tla-b300", ModelId("tla", 300))])
-def test_a_good_name_is_a_method_and_a_pool(name, model, params):
-    assert parse_model(name, params) == model
-
-
-def test_tla_sa_has_a_pool_of_its_own(make_params):
-    params = make_params({"methods.tla-sa.mining_batch": 77, "mining.batch": 50})
-    assert parse_model("tla-sa", params).batch == 77
-
-
-@pytest.mark.parametrize("name", [
-    "", "tla", "tla-b", "tla-b0", "tla-b-1", "tla-b3.0", "tla-b030", "tla-b30 ", "tla-b30\n", "TLA-b30", "at-b30",
-    "tla-sa-b30", "mart"], ids=repr)
-def test_a_bad_name_is_refused_with_the_choices(name, params):
-    with pytest.raises(UserError) as refused:
-        parse_model(name, params)
-    message = str(refused.value)
-    assert "\n" not in message and repr(name) in message
-    assert all(method in message for method in METHODS)
-
-
-def test_a_name_survives_parsing(params):
-    assert [str(parse_model(name, params)) for name in model_names(params)] == model_names(params)
-
-
+@pytest.mark.parametrize("section", ["train.selection", "tune.attacks"])
 @pytest.mark.parametrize("changes", [
-    {}, {"mining.batch": 30}, {"mining.batch": 256}, {"ablation.batches": [1, 30, 30, 300, 1000]}], ids=str)
-def test_every_model_is_named_once_with_the_current_tla_last(changes, make_params):
-    params = make_params(changes)
-    names = model_names(params)
-    assert len(set(names)) == len(names)
-    assert names[-1] == f"tla-b{params.mining.batch}"
-    swept = {f"tla-b{pool}" for pool in params.ablation.batches}
-    assert set(names) == {m for m in METHODS if m != "tla"} | swept | {names[-1]}
+    {"loss": "margin_50"}, {"loss": "least_likely"}, {"momentum": "l1", "decay": 1.0},
+    {"momentum": "average", "decay": 0.9}], ids=str)
+def test_an_attack_that_chooses_has_no_momentum_and_one_of_two_losses(
+        section, changes, raw_params, write_params):
+    """The plain loop has neither: quietly run as plain PGD it would pick another checkpoint."""
+    first, second = section.split(".")
+    attacks = {name: attack | changes for name, attack in raw_params[first][second].items()}
+    message = refusal(write_params({section: attacks}))
+    assert section in message and all(str(value) in message for value in list(changes.values())[:1])
+
+
+def test_tuning_seeds_are_seeds_of_the_study(write_params):
+    assert "tune.seeds" in refusal(write_params({"tune.seeds": [0, 77]}))

@@ -1,10 +1,12 @@
-"""The graph says what the code does: dependencies, parameters, what reruns, and equal bytes twice."""
+"""The house and the graph: floors, dependencies, parameters, what reruns, and equal bytes twice."""
 
 import ast
 import hashlib
 import importlib
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,94 +15,183 @@ import yaml
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
+import graph
+import resolve
+from tla.params import load_params
+
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "stages"
+LIBRARY = STAGES / "tla"
+FLOORS = ("train", "measure", "report")         # imports run from a later one to an earlier one
+# Decide no result: values are checked and named, work is handed out.
+NEUTRAL = {LIBRARY / name for name in ("__init__.py", "params.py", "command.py", "workers.py")}
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 DEFINED = GRAPH["stages"]
-CORE = STAGES / "tla" / "core"
-# Stages about all models at once; they keep what they did for each, and none of them trains.
-SUMMARIES = {"autoattack", "blackbox", "classic", "diagnose", "ood", "compare", "report"}
-TRAINING = ("train@", "train-tla@")
+SUMMARIES = {"transfer", "compare", "report"}   # about several models at once
+
+
+def module_file(name):
+    """The file of a dotted name of the library, or None."""
+    place = STAGES.joinpath(*name.split("."))
+    if place.with_suffix(".py").exists():
+        return place.with_suffix(".py")
+    return place / "__init__.py" if (place / "__init__.py").exists() else None
 
 
 def imports(path):
-    """Files of the project that a file imports, and the names of everything else."""
-    inside, outside = set(), set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Files of the project that a file imports, and the top-level names of everything else."""
+    inside, outside, tree = set(), set(), ast.parse(path.read_text())
+    # A method imports what it computes with when it is called: only training calls it.
+    for node in tree.body if path.parent.name == "methods" else ast.walk(tree):
+        names = []
         if isinstance(node, ast.Import):
-            outside |= {alias.name.split(".")[0] for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            if (top := node.module.split(".")[0]) == "tla":
-                place = STAGES.joinpath(*node.module.split("."))
-                inside |= {place / f"{a.name}.py" for a in node.names} if place.is_dir() else {place.with_suffix(".py")}
-            else:
-                outside.add(top)
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if not name.startswith("tla"):
+                outside.add(name.split(".")[0])
+            elif file := module_file(name):
+                inside.add(file)
+    if path == LIBRARY / "train" / "methods" / "__init__.py":   # it lists its folder
+        inside |= set(path.parent.glob("*.py"))
     return inside, outside
 
 
 def closure(path):
-    seen, outside, todo = set(), set(), {path}
+    """Every file of the project that a file needs, itself among them."""
+    seen, todo = set(), {path}
     while todo:
-        inside, others = imports(file := todo.pop())
+        file = todo.pop()
         seen.add(file)
-        outside |= others
-        todo |= inside - seen
-    return seen, outside
+        todo |= imports(file)[0] - seen
+    return seen
 
 
-def template(stage):
-    """The text of a stage's page, if it fills one: it lies beside the script, and DVC has to know it too."""
-    return {path for path in [script(stage).with_suffix(".md")] if path.exists()}
+def floor(path):
+    """The floor that a file lies on, or None for those beside the floors."""
+    parts = path.relative_to(LIBRARY).parts if path.is_relative_to(LIBRARY) else ("", "")
+    return parts[0] if parts[0] in FLOORS else None
 
 
 def script(stage):
     return STAGES / re.search(r"stages/(\w+)\.py", DEFINED[stage]["cmd"])[0].removeprefix("stages/")
 
 
+def code_named(stage):
+    """The dependencies of a stage that lie under stages/."""
+    return {ROOT / dep for dep in DEFINED[stage]["deps"] if dep.startswith("stages/")}
+
+
+LIBRARY_FILES = sorted(path for path in LIBRARY.rglob("*.py") if floor(path))
+
+
+@pytest.mark.parametrize("path", LIBRARY_FILES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_imports_run_down_only(path):
+    above = FLOORS[: FLOORS.index(floor(path)) + 1]
+    for imported in imports(path)[0]:
+        assert floor(imported) in (None, *above), f"{path} imports {imported}"
+
+
+@pytest.mark.parametrize("path", sorted((LIBRARY / "train").rglob("*.py")),
+                         ids=lambda path: path.name)
+def test_nothing_of_a_command_line_or_a_page_lies_under_train(path):
+    assert imports(path)[1].isdisjoint({"argparse", "tqdm", "matplotlib", "jinja2", "pandas"})
+
+
 @pytest.mark.parametrize("stage", DEFINED)
-def test_deps_name_exactly_the_code_a_stage_imports(stage):
-    named = {ROOT / dep for dep in DEFINED[stage]["deps"] if dep.startswith("stages/")}
-    needed = closure(script(stage))[0] - {STAGES / "tla" / "params.py"} | template(stage)   # the graph says why
-    if CORE in named:
-        assert any(file.parent == CORE for file in needed)
-        needed = {file for file in needed if file.parent != CORE} | {CORE}
-    assert named == needed
+def test_a_stage_names_its_script_and_the_one_folder_that_it_imports(stage):
+    """The lowest floor is named; what the ones above decide reaches it through files."""
+    named, needed = code_named(stage), closure(script(stage))
+    folders = {path for path in named if path.is_dir()}
+    assert len(folders) <= 1 and script(stage) in named
+    floors = {floor(path) for path in needed} - {None}
+    lowest = max(floors, key=FLOORS.index)
+    for path in named - folders - {script(stage)}:
+        assert path in needed or path.suffix in (".md", ".html"), f"{path} is not imported"
+    covered = {path for path in named if path.is_file()}
+    for folder in folders:
+        assert folder.relative_to(LIBRARY).parts[0] == lowest
+        covered |= set(folder.rglob("*.py"))
+    for path in needed - covered - NEUTRAL:
+        earlier = FLOORS.index(floor(path)) < FLOORS.index(lowest) if floor(path) else False
+        shared = path.parent == LIBRARY and lowest == "train"      # their weights hold no text
+        methods = path.is_relative_to(LIBRARY / "train" / "methods")
+        assert earlier or shared or methods, f"{stage} imports {path} and does not name it"
 
 
 @pytest.mark.parametrize("stage", ["compare", "report"])
 def test_report_code_imports_no_torch(stage):
-    assert "torch" not in closure(script(stage))[1]
+    """Not even through what it imports: torch takes two seconds of every process."""
+    code = f"import sys; import {stage}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=STAGES, check=True)
 
 
-@pytest.mark.parametrize("stage", DEFINED)
+def test_no_two_files_have_one_name():
+    names = [path.name for path in STAGES.rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("stage", sorted(set(DEFINED) - {"prepare", "resolve", "train"}))
 def test_a_stage_lists_the_sections_it_reads(stage):
-    listed = {key.split(".")[0] for entry in DEFINED[stage]["params"] for keys in entry.values() for key in keys}
-    files = [file for file in closure(script(stage))[0] if file.name not in ("params.py", "checkpoints.py")]
-    read = {name for file in {*files, *template(stage)} for name in re.findall(r"\bparams\.(\w+)", file.read_text())}
-    assert read - {"config", "root", "yaml"} <= listed     # where the file lies, not what is in it
+    listed = {key.split(".")[0] for entry in DEFINED[stage]["params"]
+              for keys in entry.values() for key in keys}
+    lowest = "report" if stage in ("compare", "report") else "measure"
+    files = [file for file in closure(script(stage)) if floor(file) in (None, lowest)]
+    templates = [path for path in code_named(stage) if path.suffix == ".md"]
+    read = set()
+    for file in {*files, *templates} - NEUTRAL:
+        read |= set(re.findall(r"\bparams\.(\w+)", file.read_text()))
+    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    # Shared code reads what other stages need; a stage must list what its own script reads.
+    own = set(re.findall(r"\bparams\.(\w+)", script(stage).read_text())) & sections
+    assert own - {"config", "root", "tune"} <= listed
+    assert listed <= sections and (read & sections or stage == "transfer")
 
 
-@pytest.mark.parametrize(("name", "plot"), [item for entry in GRAPH["plots"] for item in entry.items()])
+def test_every_section_of_the_parameters_is_read_by_some_stage():
+    listed = {key.split(".")[0] for stage in DEFINED.values() for entry in stage.get("params", [])
+              for keys in entry.values() for key in keys}
+    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"root", "config", "tune"}
+    assert sections == listed
+
+
+def test_no_stage_that_measures_one_model_depends_on_mining():
+    listed = {name for name, stage in DEFINED.items() for entry in stage.get("params", [])
+              for keys in entry.values() if "mining" in keys}
+    assert listed == {"resolve", "compare", "report"}
+
+
+def test_the_lists_of_the_graph_are_the_models_of_the_study():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert graph.graph_of(text, load_params(ROOT / "params.yaml")) == text
+    assert len(text.splitlines()) < 300
+
+
+def test_every_stage_says_what_it_does():
+    assert all(stage.get("desc") for stage in DEFINED.values())
+
+
+PLOTS = [item for entry in GRAPH["plots"] for item in entry.items()]
+
+
+@pytest.mark.parametrize(("name", "plot"), PLOTS)
 def test_plots_draw_columns_that_the_report_writes(name, plot):
     (file, column), = plot["y"].items()
-    file = file.replace("${root}", ".").replace("${dataset}", "digits")
-    assert file.replace("./reports/digits", "reports/${dataset}") in {next(iter(o)) for o in DEFINED["report"]["outs"]}
+    file = file.replace("${root}/", "").replace("${dataset}", "digits")
     template = (ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text()
     needed = {plot["x"], column, *re.findall(r'"field": "([a-z]+)"', template)} - {"rev", "pool"}
     assert needed <= set(pd.read_csv(ROOT / file))
     assert '"strokeDash": {"field": "rev"' in template and "<DVC_METRIC_DATA>" in template
 
 
-def test_every_section_of_the_parameters_is_read_by_some_stage():
-    listed = {key.split(".")[0] for s in DEFINED.values() for e in s["params"] for keys in e.values() for key in keys}
-    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"root", "config", "tune"}
-    assert sections == listed
+def test_plots_need_no_network():
+    page = (ROOT / ".dvc" / "plots" / "page.html").read_text()
+    assert "plots/page.html" in (ROOT / ".dvc" / "config").read_text()
+    assert "{plot_divs}" in page and not re.search(r"<(script|link)[^>]+(src|href)=", page)
 
 
-def test_only_tla_stages_depend_on_mining():
-    listed = {stage for stage, s in DEFINED.items() for e in s["params"] for keys in e.values() if "mining" in keys}
-    assert listed == SUMMARIES
-
+# What reruns
 
 def edited(changes, source=ROOT / "params.yaml"):
     """The content of a params.yaml with dotted keys set to other values."""
@@ -116,76 +207,108 @@ def edited(changes, source=ROOT / "params.yaml"):
 
 
 def resolved(folder, changes, source=ROOT / "params.yaml"):
-    """Stages as DVC resolves them under changed parameters: name -> (cmd, inputs, parameter values, outputs)."""
+    """Stages as DVC resolves them: name -> (cmd, inputs, parameter values, outputs)."""
     folder.mkdir(exist_ok=True)
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    (folder / "params.yaml").write_text(yaml.safe_dump(edited(changes, source)))
-    repo = Repo.init(str(folder), no_scm=True)
+    plain = edited(changes, source)
+    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+    params = load_params(folder / "params.yaml")
+    (folder / "dvc.yaml").write_text(graph.graph_of((ROOT / "dvc.yaml").read_text(), params))
     stages = {}
-    for stage in repo.index.stages:
+    for stage in Repo.init(str(folder), no_scm=True).index.stages:
         values = [d.read_params() for d in stage.deps if isinstance(d, ParamsDependency)]
         inputs = frozenset(str(d) for d in stage.deps if not isinstance(d, ParamsDependency))
-        stages[stage.addressing] = stage.cmd, inputs, values, frozenset(map(str, stage.outs))
-    return {name.split(":")[-1]: stage for name, stage in stages.items()}
+        outputs = frozenset(map(str, stage.outs))
+        stages[stage.addressing.split(":")[-1]] = stage.cmd, inputs, values, outputs
+    return stages
+
+
+def under(changes, folder):
+    """The stages under changed parameters, `resolve` run: each model's file is an input's value."""
+    stages = resolved(folder, changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        resolve.main(["params.yaml"])
+    for name, (cmd, inputs, values, outputs) in stages.items():
+        if name.startswith("train@"):
+            file = folder / f"reports/digits/parameters/{name.removeprefix('train@')}.json"
+            values = [*values, file.read_text()]
+            inputs = {i for i in inputs if "/parameters/" not in i}
+        stages[name] = cmd, frozenset(inputs), values, outputs
+    return stages
 
 
 @pytest.fixture(scope="module")
 def today(tmp_path_factory):
-    return resolved(tmp_path_factory.mktemp("graph") / "today", {})
+    return under({}, tmp_path_factory.mktemp("graph"))
+
+
+def reads(inputs, outputs):
+    """Whether an input is an output, or lies in one, or holds one."""
+    return any(a == b or a.startswith(f"{b}/") or b.startswith(f"{a}/")
+               for a in inputs for b in outputs)
 
 
 def rerun(today, then):
     """Stages that differ from today's or read what such a stage writes."""
     stale = {name for name, stage in then.items() if today.get(name) != stage}
-    while more := {name for name, stage in then.items() if name not in stale and any(
-            stage[1] & then[other][3] for other in stale)}:
+    while True:
+        more = {name for name in then.keys() - stale
+                if any(reads(then[name][1], then[other][3]) for other in stale)}
+        if not more:
+            return stale
         stale |= more
-    return stale
 
 
-def trained(stages):
-    return {name for name in stages if name.startswith(TRAINING)}
+def about(*models):
+    return {f"{stage}@{model}" for stage in ("train", "evaluate") for model in models}
 
 
-def test_a_new_pool_trains_one_model_and_reevaluates_only_it(today, tmp_path):
-    stale = rerun(today, resolved(tmp_path / "x", {"mining.batch": 256}))
-    assert stale == {"train-tla@256", "evaluate@tla-b256", "detect@tla-b256", "neighbors@tla-b256",
-                     "represent@tla-b256", *SUMMARIES}
-
-
-def test_a_pool_already_swept_trains_nothing(today, tmp_path):
-    swept = next(b for b in edited({})["ablation"]["batches"] if b not in (1, edited({})["mining"]["batch"]))
-    stale = rerun(today, resolved(tmp_path / "x", {"mining.batch": swept}))
-    assert not trained(stale)
-    assert not {name for name in stale if name.startswith("evaluate@")}
+def test_a_new_pool_trains_and_measures_one_model(today, tmp_path):
+    stale = rerun(today, under({"mining.batch": 256}, tmp_path / "x"))
+    assert stale == about("tla") | {"resolve", "represent@tla", *SUMMARIES}
 
 
 def test_another_alp_weight_retrains_only_alp(today, tmp_path):
-    stale = rerun(today, resolved(tmp_path / "x", {"methods.alp.weight": 0.123}))
-    assert stale == {"train@alp", "evaluate@alp", "detect@alp", "neighbors@alp", *SUMMARIES}
+    stale = rerun(today, under({"methods.alp.weight": 0.123}, tmp_path / "x"))
+    assert stale == about("alp") | {"resolve", "represent@alp", *SUMMARIES}
+
+
+def test_a_weight_of_tla_retrains_every_pool(today, tmp_path):
+    stale = rerun(today, under({"methods.tla.lambda1": 0.123}, tmp_path / "x"))
+    assert stale == about("tla", "tla-b1", "tla-b30", "tla-b100", "tla-b1000") | {
+        "resolve", "represent@tla", *SUMMARIES}
 
 
 def test_another_learning_rate_retrains_every_model(today, tmp_path):
-    assert trained(rerun(today, resolved(tmp_path / "x", {"train.lr": 0.123}))) == trained(today)
+    stale = rerun(today, under({"train.lr": 0.123}, tmp_path / "x"))
+    assert stale == set(today) - {"prepare"}
 
 
-def test_the_default_pool_is_trained_once(today):
-    batches = edited({})["ablation"]["batches"] + [edited({})["mining"]["batch"]]
-    assert sorted(s for s in today if s.startswith("train-tla@")) == sorted(f"train-tla@{b}" for b in set(batches))
+def test_another_attack_trains_nothing(today, tmp_path):
+    changed = under({"evaluate.attacks.mim.steps": [41]}, tmp_path / "x")
+    assert not [name for name in rerun(today, changed) if name.startswith("train@")]
 
+
+def test_the_default_has_at_most_42_stages(today):
+    assert len(today) <= 42
+
+
+# The whole study in small
 
 TINY = {
-    "seeds": [0, 1],
-    "data.limit.train": 48, "data.limit.validation": 32, "data.limit.test": 40,
+    "seeds": [0, 1], "data.limit": {"train": 48, "validation": 32, "test": 40},
     "train.epochs": 2, "train.validate_every": 1, "mining.batch": 16,
-    "methods.tla-sa.mining_batch": 16, "ablation.batches": [1, 2, 4, 8, 16], "detect.components": 2,
-    "represent.images": 20, "represent.iterations": 250, "compare.least": 1, "compare.resamples": 50,
-    "evaluate.attacks.pgd.steps": [2, 4], "evaluate.attacks.pgd-restarts.restarts": 2,
-    "evaluate.capped": {"cw": 20}, "evaluate.full": ["at"]}
-FEW = {"autoattack.images": 6, "blackbox.images": 6, "blackbox.queries": 20,
-       "blackbox.hop_skip": {"images": 3, "iterations": 1, "evaluations": 20, "initial_evaluations": 10},
-       "classic.images": 6, "classic.leaking_images": 10, "classic.halvings": 3, "classic.l2_steps": 5,
-       "masking.images": 6, "masking.points": 3, "ood.images": 10}
+    "methods.tla-sa.mining_batch": 16,
+    "models": ["um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b4",
+               "tla-b8", "tla"],
+    "detect.components": 2, "represent.images": 20, "represent.iterations": 250,
+    "compare.least": 1, "compare.resamples": 50, "evaluate.attacks.pgd.steps": [2, 4],
+    "evaluate.attacks.pgd-restarts.restarts": 2, "evaluate.seeds.autoattack": [1],
+    "evaluate.images": {"cw": 20, "autoattack": 6, "square": 8}}
+FEW = {"evaluate.attacks.square.queries": 20, "textbook.images": 6, "textbook.leaking_images": 10,
+       "textbook.halvings": 3, "textbook.l2_steps": 5, "masking.images": 6, "masking.points": 3,
+       "hop_skip": {"images": 3, "iterations": 1, "evaluations": 20, "initial_evaluations": 10},
+       "transfer.images": 6, "ood.images": 10}
 
 
 def run_all(folder, changes, source=ROOT / "params.yaml"):
@@ -194,12 +317,15 @@ def run_all(folder, changes, source=ROOT / "params.yaml"):
     Path("reports").mkdir()
     shutil.copy(ROOT / "reports" / "published.csv", "reports")
     while waiting := [name for name in stages if name not in done]:
-        name = next(n for n in waiting if not any(stages[n][1] & stages[o][3] for o in waiting))
+        name = next(n for n in waiting
+                    if not any(reads(stages[n][1], stages[o][3]) for o in waiting if o != n))
         _, path, *arguments = stages[name][0].split()
         importlib.import_module(Path(path).stem).main(arguments)
         done.add(name)
-    files = [f for f in [*Path("data").rglob("*"), *Path("reports").rglob("*")] if "unfinished" not in f.parts]
-    return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+    files = [*Path("data").rglob("*"), *Path("reports").rglob("*")]
+    kept = {"unfinished", "kept"}       # what later runs may use again, not results
+    return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files
+            if f.is_file() and kept.isdisjoint(f.parts)}
 
 
 def test_the_whole_study_in_small_gives_the_same_bytes_twice(tmp_path, monkeypatch):
@@ -210,3 +336,57 @@ def test_the_whole_study_in_small_gives_the_same_bytes_twice(tmp_path, monkeypat
         digests.append(run_all(folder, TINY | FEW))
     assert len(digests[0]) > 80
     assert {name for name in digests[0] if digests[0][name] != digests[1].get(name)} == set()
+
+
+TOY = '''"""Toy: adversarial training with half the loss."""
+
+from pydantic.dataclasses import dataclass
+
+from tla.params import CHECKED, Weight
+
+LABEL = "Toy"
+BASELINES = ("at",)
+MINES = False
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Parameters:
+    """Weight of the loss."""
+
+    weight: Weight
+
+
+def images(adversary, x, y):
+    """PGD images."""
+    return adversary.pgd(x, y)
+
+
+def loss(model, batch, parameters):
+    """Weighted cross-entropy on adversarial images."""
+    return parameters.weight * batch.cross_entropy(model(batch.x_adv)[0]), {}
+'''
+
+
+def test_a_method_is_a_file_a_section_and_a_name(tmp_path):
+    """The README's recipe, in a copy: through training and measurement to the report."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("stages", "tests", ".dvc"):
+        shutil.copytree(ROOT / name, copy / name,
+                        ignore=shutil.ignore_patterns("tmp", "cache", "__pycache__", "*.pyc"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, copy)
+    (copy / "reports").mkdir()
+    shutil.copy(ROOT / "reports" / "published.csv", copy / "reports")
+    (copy / "stages" / "tla" / "train" / "methods" / "toy.py").write_text(TOY)
+    names = ["um", "at", "alp", "tla-b1", "tla-b8", "tla", "toy"]
+    plain = edited(TINY | FEW | {"models": names, "represent.models": ["um", "at", "alp", "tla"]})
+    plain["methods"]["toy"] = {"weight": 0.5}
+    (copy / "params.yaml").write_text(yaml.safe_dump(plain))
+    code = ("from pathlib import Path; import test_pipeline as t; "
+            "here = Path('run'); here.mkdir(); import os; os.chdir(here); "
+            "t.run_all(Path('.').resolve(), {})")
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True,
+                   env={"PYTHONPATH": f"{copy / 'tests'}:{copy / 'stages'}", "PATH": "/usr/bin"})
+    report = (copy / "run" / "reports" / "digits" / "REPORT.md").read_text()
+    assert "| Toy " in report and "Toy − AT" in report

@@ -4,12 +4,10 @@ import copy
 
 import pytest
 import torch
-from test_pipeline import edited
 
-from tla.core.data import TRAIN, VALIDATION, Dataset, Split
-from tla.core.resume import Resume
-from tla.core.training import Trainer, train_model
-from tla.params import check_params, parse_model
+from tla.train.data import TRAIN, VALIDATION, Dataset, Split
+from tla.train.resume import Resume
+from tla.train.training import Trainer, train_model
 
 
 class Pixels(Dataset):
@@ -28,9 +26,9 @@ class Pixels(Dataset):
 
 
 @pytest.fixture
-def params():
-    return check_params(edited({"train.epochs": 3, "train.validate_every": 1, "train.batch": 10, "mining.batch": 8,
-                                "train.crop_padding": 1, "train.flip": True}), "params.yaml")
+def params(make_params):
+    return make_params({"train.epochs": 3, "train.validate_every": 1, "train.batch": 10,
+                        "mining.batch": 8, "train.crop_padding": 1, "train.flip": True})
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +40,13 @@ def weights(network):
     return torch.cat([p.flatten() for p in network.parameters()])
 
 
-@pytest.mark.parametrize("name", ["at", "tla-b8"])
+@pytest.mark.parametrize("name", ["at", "tla"])
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_a_stopped_training_continues_to_the_same_bits(params, monkeypatch, name, stop_after):
-    model, data = parse_model(name, params), Pixels()
-    whole, log = train_model(params, model, 0, 0, data, Resume("whole", "key"))
+    def run(resume):
+        return train_model(Trainer(params, name, 0, 0, Pixels()), resume, iter)
+
+    whole, log = run(Resume("whole", "key"))
 
     epoch, ran = Trainer.epoch, []
 
@@ -57,9 +57,9 @@ def test_a_stopped_training_continues_to_the_same_bits(params, monkeypatch, name
 
     monkeypatch.setattr(Trainer, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_model(params, model, 0, 0, data, Resume("parts", "key", seconds=0))
+        run(Resume("parts", "key", seconds=0))
     monkeypatch.setattr(Trainer, "epoch", epoch)
-    parts, log_of_parts = train_model(params, model, 0, 0, data, Resume("parts", "key"))
+    parts, log_of_parts = run(Resume("parts", "key"))
 
     assert len(ran) == stop_after
     assert torch.equal(weights(whole), weights(parts))
@@ -67,10 +67,10 @@ def test_a_stopped_training_continues_to_the_same_bits(params, monkeypatch, name
 
 
 def test_a_finished_seed_is_not_trained_again_before_its_stage_ends(params, monkeypatch):
-    model, resume = parse_model("um", params), Resume("x", "key", seconds=0)
-    first, _ = train_model(params, model, 0, 0, Pixels(), resume)
+    resume = Resume("x", "key", seconds=0)
+    first, _ = train_model(Trainer(params, "um", 0, 0, Pixels()), resume, iter)
     monkeypatch.setattr(Trainer, "epoch", None)
-    again, _ = train_model(params, model, 0, 0, Pixels(), resume)
+    again, _ = train_model(Trainer(params, "um", 0, 0, Pixels()), resume, iter)
     assert torch.equal(weights(first), weights(again))
 
 
@@ -93,11 +93,26 @@ def test_state_is_not_saved_before_its_time():
 
 
 def test_a_loaded_state_is_complete(params):
-    model, data = parse_model("tla-b8", params), Pixels()
-    one, other = (Trainer(params, model, 0, 0, data) for _ in range(2))
+    one, other = (Trainer(params, "tla", 0, 0, Pixels()) for _ in range(2))
     one.epoch()
     other.load_state(copy.deepcopy(one.state()))
-    one.epoch(), other.epoch()
+    one.epoch()
+    other.epoch()
     assert one.log == other.log
     assert torch.equal(weights(one.network), weights(other.network))
 
+
+def test_the_epochs_are_shown_from_where_a_training_continues(params):
+    """`watch` gets every epoch that is left, and the training is over when it is."""
+    shown = []
+
+    def watch(epochs):
+        shown.append(list(epochs))
+        return epochs
+
+    trainer = Trainer(params, "um", 0, 0, Pixels())
+    trainer.epoch()
+    resume = Resume("x", "key", seconds=0)
+    resume.keep(trainer.state)
+    train_model(Trainer(params, "um", 0, 0, Pixels()), resume, watch)
+    assert shown == [[1, 2]]

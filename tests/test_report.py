@@ -1,0 +1,446 @@
+"""What REPORT.md, the headline and the verdicts say of rows that were drawn at random."""
+
+import copy
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import PARAMS
+from sklearn.metrics import roc_auc_score
+
+import compare
+from report import headline
+from tla.files import read_rows, write_metrics, write_rows
+from tla.outcomes import Outcome
+from tla.report.labels import flagged, model_labels, outcome_label
+from tla.report.ledger import Claim, Summary, ledger
+from tla.report.signs import SIGNS
+from tla.report.text import (
+    area,
+    of_trained,
+    read_tables,
+    report_text,
+    resolved,
+    results_table,
+    sample_heads,
+    shown_outcomes,
+    spread,
+)
+from tla.train.methods import label, load_study
+
+TEMPLATE = (PARAMS.parent / "stages" / "report.md").read_text()
+MODELS = ["um", "at", "alp", "kurakin", "tla-sa", "tla-b1", "tla-b30", "tla"]
+SCORED = ["um", "at", "alp", "tla"]
+ATTACKS = ("fgsm", "pgd", "pgd-restarts", "cw", "mim", "autoattack", "square")
+IMAGES = 100                # in five folds
+CLASSES = 3                 # few, so that guesses are often right
+DISTANCES = {f"{kind}_{other}_class_distance": 0.5
+             for kind in ("clean", "adv") for other in ("same", "other")}
+
+
+# A study of random rows
+
+def drawn(rng, share, n):
+    """n outcomes, 1 with the chance `share`."""
+    return (rng.random(n) < share).astype(float)
+
+
+def suite_rows(rng, params):
+    """A row of every image; Square and AutoAttack saw the second seed, Square half of it."""
+    seeds = params.seeds
+    idx = np.arange(IMAGES).reshape(-1, len(seeds)).T.ravel()
+    seed = np.repeat(seeds, IMAGES // len(seeds))
+    found = pd.DataFrame({"seed": seed, "idx": idx, "label": rng.integers(0, CLASSES, IMAGES),
+                          "clean": drawn(rng, 0.9, IMAGES)})
+    second = seed == seeds[1]
+    few = second & (idx < IMAGES // 2)
+    for name, attack in params.evaluate.attacks.items():
+        budgets = [str(steps) for steps in attack.steps] if attack.kind == "gradient" else []
+        for budget in budgets if len(budgets) > 1 else budgets and [None]:
+            for convention in ("last", "worst"):
+                outcome = str(Outcome(name, budget, convention))
+                found[outcome] = drawn(rng, 0.7, IMAGES)
+    for after in ("apgd-ce_", "apgd-t_", "fab-t_", ""):
+        found[f"autoattack_{after}worst"] = np.where(second, drawn(rng, 0.6, IMAGES), np.nan)
+    for complaint in ("random", "probabilities", "dynamic", "square"):
+        found[f"complaint_{complaint}"] = np.where(second, 0, np.nan)
+    found["square_worst"] = np.where(few, drawn(rng, 0.6, IMAGES), np.nan)
+    found["white-box"] = drawn(rng, 0.6, IMAGES)
+    found["robust"] = np.where(few, drawn(rng, 0.5, IMAGES), np.nan)
+    return found
+
+
+def textbook_rows(rng, n=10):
+    found = {"label": 1, "chosen": 2, "least_likely": 0, "domain_linf": 0.5,
+             "clean_pred": rng.integers(0, CLASSES, n), "smallest_linf": rng.random(n),
+             "smallest_l2": rng.random(n)}
+    for name in ("domain", "chosen_one_step", "chosen_iterative", "least_likely_one_step",
+                 "least_likely_iterative"):
+        found[f"{name}_pred"] = rng.integers(0, CLASSES, n)
+    return pd.DataFrame(found)
+
+
+def leaking_rows(rng, params, n=10):
+    found = {"part": ["train"] * n + ["test"] * n, "label": 1,
+             "clean_pred": rng.integers(0, CLASSES, 2 * n)}
+    for factor in params.textbook.leaking_factors:
+        found[f"fgsm_{factor:g}_pred"] = rng.integers(0, CLASSES, 2 * n)
+    return pd.DataFrame(found)
+
+
+def masking_rows(rng, suite, params):
+    """Of the images of the second seed; HopSkipJump saw three."""
+    idx = suite.idx[suite.seed == params.seeds[1]].to_numpy()
+    found = pd.DataFrame({"idx": idx, "zero_gradient": rng.random(len(idx))})
+    for factor in params.masking.eps_factors:
+        found[f"eps_{factor * params.attack.eps:g}"] = drawn(rng, 0.5, len(idx))
+    three = found.index < 3
+    return found.assign(eps_1=0, hop_skip_distance=np.where(three, rng.random(len(idx)), np.nan),
+                        hop_skip_queries=np.where(three, 100, np.nan))
+
+
+def transfer_rows(rng, params):
+    parts = []
+    for source in params.models:
+        idx = np.arange(1, IMAGES, 5)[:10]
+        parts.append(pd.DataFrame({"source": source, "idx": idx, "label": 1}))
+        for judge in params.models:
+            parts[-1][f"pred_{judge}"] = rng.integers(0, 2, len(idx))
+    return pd.concat(parts)
+
+
+def embedding_rows(rng, suite, params):
+    """Rows of detect, neighbors and ood of one model."""
+    seen = suite[["seed", "idx", "label"]]
+    detect = []
+    for factor in params.detect.eps_factors:
+        detect.append(seen.assign(eps_factor=factor))
+        for name in ("clean_pred", "adv_pred"):
+            detect[-1][name] = (seen.label + (rng.random(IMAGES) < 0.4)) % CLASSES
+        for score in ("softmax", "neighbors", "mixture"):
+            for kind in ("clean", "adv"):
+                detect[-1][f"{kind}_{score}"] = rng.random(IMAGES)
+    neighbors = seen.assign(clean_precision=0.9, adv_precision=0.5)
+    for kind in ("clean", "adv"):
+        neighbors[f"{kind}_knn"] = rng.integers(0, CLASSES, IMAGES)
+    ood = pd.DataFrame({"source": np.tile(["test", *params.ood.sources], 10), "seed": 0})
+    for score in ("softmax", "neighbors", "mixture"):
+        ood[score] = rng.random(len(ood))
+    return {"detect": pd.concat(detect), "neighbors": neighbors, "ood": ood}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, raw_params):
+    """The parameters and the folder of a study whose rows are random; `compare` was run there."""
+    folder, plain = tmp_path_factory.mktemp("study"), copy.deepcopy(raw_params)
+    plain["compare"] |= {"least": 1, "resamples": 5}
+    plain["models"], plain["represent"]["models"] = MODELS, SCORED
+    attacks = plain["evaluate"]["attacks"]
+    plain["evaluate"]["attacks"] = {name: attacks[name] for name in ATTACKS}
+    (folder / "params.yaml").write_text(yaml.safe_dump(plain))
+    params, rng = load_study(folder / "params.yaml"), np.random.default_rng(0)
+    data = folder / "data" / "digits"
+    for model in params.models:
+        suite = suite_rows(rng, params)
+        for name, rows in {"suite": suite, "textbook": textbook_rows(rng),
+                           "leaking": leaking_rows(rng, params),
+                           "masking": masking_rows(rng, suite, params)}.items():
+            write_rows(data / "rows" / model / f"{name}.csv.gz", rows)
+        if model in params.represent.models:
+            for name, rows in embedding_rows(rng, suite, params).items():
+                write_rows(data / "embedding" / model / f"{name}.csv.gz", rows)
+    write_rows(data / "rows" / "transfer.csv.gz", transfer_rows(rng, params))
+    (folder / "reports").mkdir()
+    shutil.copy(PARAMS.parent / "reports" / "published.csv", folder / "reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compare.main(["params.yaml"])
+    return SimpleNamespace(params=params, folder=folder, data=data)
+
+
+@pytest.fixture
+def tables(study, monkeypatch):
+    """The tables of the study, in whose folder the test runs."""
+    monkeypatch.chdir(study.folder)
+    return read_tables(study.params)
+
+
+@pytest.fixture
+def suites(study):
+    """The suite's rows by model."""
+    return {name: read_rows(study.data / "rows" / name / "suite.csv.gz")
+            for name in study.params.models}
+
+
+def page(params, tables):
+    """REPORT.md."""
+    return report_text(TEMPLATE, params, tables, dict.fromkeys(params.represent.models, DISTANCES))
+
+
+def flag(tables, *models, sign="square"):
+    """The tables with no model flagged but these."""
+    masking = tables["masking"].copy()
+    masking[masking.filter(like="flag_").columns] = False
+    masking.loc[masking.model.isin(models), f"flag_{sign}"] = True
+    return tables | {"masking": masking}
+
+
+def markdown_tables(text):
+    """The tables of a page, each a list of lines, each a list of cells."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        found.append([[cell.strip() for cell in line.strip("|").split("|")]
+                      for line in table.splitlines()])
+    return found
+
+
+# Marks
+
+def tables_with(text, called):
+    """Positions of the tables of a page that have the label in a cell, alone or in a pair."""
+    found = []
+    for i, table in enumerate(markdown_tables(text)):
+        if called in {part for line in table for cell in line for part in cell.split(" − ")}:
+            found.append(i)
+    return found
+
+
+def test_a_flagged_model_and_no_other_is_marked_in_every_table_of_the_report(study, tables):
+    params = study.params
+    plain, labels = page(params, flag(tables)), {m: label(m, params) for m in params.models}
+    for name in labels:
+        marked = page(params, flag(tables, name))
+        assert f"Flagged models: {labels[name]} ⚑." in marked
+        for other in labels.values():
+            shown, unmarked = tables_with(plain, other), other != labels[name]
+            assert len(shown) >= 7, "the report has lost its tables"
+            assert tables_with(marked, other) == (shown if unmarked else []), (name, other)
+            assert tables_with(marked, f"{other} ⚑") == ([] if unmarked else shown), (name, other)
+
+
+def test_without_a_flag_no_model_is_marked(study, tables):
+    text = page(study.params, flag(tables))
+    assert "Flagged models: none." in text and text.count("⚑") == 2     # what ⚑ means, twice
+
+
+def test_no_table_calls_a_model_by_the_name_of_its_files(study, tables):
+    text = page(study.params, tables)
+    assert [name for name in study.params.models if tables_with(text, name)] == []
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_any_one_sign_flags_a_model_and_is_marked_where_it_stands(sign, study, tables):
+    found = flag(tables, "alp", sign=sign)
+    assert flagged(found["masking"]) == ["alp"]
+    signs = next(table for table in markdown_tables(page(study.params, found))
+                 if table[0][-1] == "pixels without gradient")
+    marked = [(line[0], head) for line in signs[2:]
+              for head, cell in zip(signs[0], line, strict=True) if cell.endswith("⚑") and
+              head != "model"]
+    assert marked == [("ALP ⚑", sign.replace("_", " "))]
+
+
+def test_the_readme_marks_as_the_report_does(study, tables):
+    text = results_table(study.params, flag(tables, "alp", "um"), commands=True)
+    assert [line.split("|")[1].strip() for line in text.splitlines() if "⚑" in line] == [
+        "UM ⚑", "ALP ⚑"]
+
+
+# Labels
+
+def test_models_are_called_by_their_labels_in_the_order_of_the_study(study, tables):
+    params = study.params
+    found = model_labels(params, flag(tables, "tla-b1")["masking"])
+    assert list(found) == params.models
+    assert (found["tla-b1"], found["tla"], found["tla-b30"]) == ("TLA-RN ⚑", "TLA", "TLA, pool 30")
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [
+    ("clean", "clean"), ("white-box", "white-box union"), ("robust", "robust (everything tried)"),
+    ("knn", "k-NN of the adversarial query"), ("pgd_400_last", "PGD-400, after the last step"),
+    ("pgd-restarts_worst", "PGD, restarts, at every step"), ("autoattack_worst", "AutoAttack"),
+    ("square_worst", "Square"), ("my-own_last", "my-own, after the last step"),
+    ("mixture, eps x 1.5", "mixture, eps x 1.5")])
+def test_outcomes_have_readable_labels(outcome, expected):
+    assert outcome_label(outcome) == expected
+
+
+def test_every_outcome_of_the_suite_has_a_label_of_its_own(tables):
+    outcomes = set(tables["differences"].outcome) | set(tables["accuracy"].outcome)
+    labels = {outcome_label(outcome) for outcome in outcomes}
+    assert "knn" in outcomes and len(labels) == len(outcomes)
+    assert not [text for text in labels if "_" in text]
+
+
+# Results
+
+def test_the_results_table_by_hand(study, tables, suites):
+    text = results_table(study.params, flag(tables), commands=True)
+    (table,) = markdown_tables(text + "\n")
+    assert len(table) == 2 + len(study.params.models)
+    line = dict(zip(table[0], table[2 + study.params.models.index("alp")], strict=True))
+    rows = suites["alp"]
+    per_seed = rows.clean.groupby(rows.seed).mean()
+    assert line["method"] == "ALP" and line["clean"] == f"{100 * per_seed.mean():.1f}"
+    assert line["PGD-2000"] == f"{100 * rows['pgd_2000_last'].mean():.1f}"
+    assert line["AutoAttack (20)"] == f"{100 * rows['autoattack_worst'].mean():.1f}"
+    assert line["robust (10)"] == f"{100 * rows.robust.mean():.1f}"
+    robust = tables["accuracy"].query("model == 'alp' and outcome == 'robust'").iloc[0]
+    interval = f"{100 * robust.low:.1f}–{100 * robust.high:.1f}"
+    assert line["robust, 95 % interval"] == interval
+    assert line["robust, over seeds"] == "–"        # of one seed
+    assert line["command"] == "`dvc repro evaluate@alp`"
+    assert "command" not in results_table(study.params, tables, commands=False)
+
+
+def test_heads_count_the_images_of_attacks_that_saw_a_sample(study, tables):
+    heads = sample_heads(study.params, tables["accuracy"])
+    assert list(heads) == list(shown_outcomes(study.params)) and list(heads)[-1] == "robust"
+    assert (heads["autoattack_worst"], heads["robust"]) == ("AutoAttack (20)", "robust (10)")
+    assert heads["clean"] == "clean" and heads["white-box"] == "white-box union"
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_its_head(study, tables):
+    found = markdown_tables(page(study.params, tables))
+    assert len(found) >= 13
+    for table in found:
+        assert {len(line) for line in table} == {len(table[0])}, table[0]
+
+
+def test_the_report_names_the_pools_of_highest_and_lowest_robust_accuracy(study, tables):
+    accuracy = tables["accuracy"].copy()
+    for model, robust in (("tla-b30", 0.91), ("tla", 0.5), ("tla-b1", 0.09), ("at", 0.95)):
+        line = (accuracy.model == model) & (accuracy.outcome == "robust")
+        accuracy.loc[line, "accuracy"] = robust
+    text = " ".join(page(study.params, tables | {"accuracy": accuracy}).split())
+    assert "highest robust accuracy is at a pool of 30 (91.0 %), the lowest at 1 (9.0 %)" in text
+
+
+# The headline
+
+def test_the_headline_by_hand(study, tables, suites, tmp_path):
+    found, rows = headline(study.params, tables), suites
+    detect = read_rows(study.data / "embedding" / "tla" / "detect.csv.gz")
+    areas = []
+    for _, part in detect[detect.eps_factor == 1.33].groupby("seed"):   # the smallest above 1
+        areas.append(roc_auc_score(part.adv_pred != part.label, -part.adv_mixture))
+    expected = {"mining_batch": 300, "tla_auc": np.mean(areas)}
+    for model in ("at", "alp", "tla"):
+        expected[f"{model}_clean_accuracy"] = rows[model].clean.mean()
+        expected[f"{model}_robust_accuracy"] = rows[model].robust.mean()
+    for model in ("at", "alp"):
+        expected[f"tla_minus_{model}"] = (rows["tla"].robust - rows[model].robust).mean()
+    assert len(found) == 10 and found == pytest.approx(expected, abs=5e-5)
+    write_metrics(tmp_path / "headline.json", found)        # plain numbers
+
+
+def test_an_undefined_area_is_left_out_of_the_headline(study, tables):
+    auc = tables["auc"]
+    is_it = (auc.model == "tla") & (auc.score == "mixture") & (auc.eps_factor == 1.33)
+    empty = tables | {"auc": auc.assign(auc=auc.auc.mask(is_it))}
+    assert headline(study.params, tables).keys() - headline(study.params, empty) == {"tla_auc"}
+
+
+# Tables of the whole study
+
+def test_signs_of_masking_are_those_of_the_second_seed_and_of_the_longest_run(
+        study, tables, suites):
+    transfer = read_rows(study.data / "rows" / "transfer.csv.gz")
+    for line in tables["masking"].to_dict("records"):
+        rows = suites[line["model"]]
+        second = rows[rows.seed == study.params.seeds[1]].set_index("idx")
+        gaps = {"square": second["pgd_2000_worst"] - second["square_worst"],
+                "cw": second["pgd_2000_worst"] - second["cw_worst"],
+                "restarts": second["pgd_2000_worst"] - second["pgd-restarts_worst"],
+                "autoattack": second["white-box"] - second["autoattack_worst"]}
+        right = transfer[f"pred_{line['model']}"] == transfer.label
+        gaps["transfer"] = second["pgd_2000_worst"] - right.groupby(transfer.idx).all().astype(int)
+        for sign, gap in gaps.items():
+            assert line[sign] == pytest.approx(gap.mean(), abs=5e-5), sign
+            assert line[f"flag_{sign}"] == (gap.mean() > 0.05 + 1e-9), sign
+
+
+def test_label_leaking_is_at_the_shares_of_eps_of_the_parameters(study, tables):
+    expected = [share * study.params.attack.eps for share in study.params.textbook.leaking_factors]
+    for _, lines in tables["label-leaking"].groupby(["model", "part"]):
+        assert lines.eps.tolist() == pytest.approx(expected, abs=5e-5)
+
+
+# Verdicts are taken from unrounded numbers
+
+CLOSE = 1e-5        # rounds to zero at four places, and in the printed points
+
+
+def with_close_calls(differences):
+    """`differences`, where TLA is ahead of AT by a hair, and behind ALP by one, surely."""
+    def made(*arguments):
+        table = differences(*arguments)
+        for baseline, low, high, p in (("at", CLOSE, 0.02, 1.5e-9), ("alp", -0.02, -CLOSE, 0.02)):
+            line = ((table.model == "tla") & (table.baseline == baseline)
+                    & (table.outcome == "robust"))
+            assert line.sum() == 1
+            table.loc[line, ["difference", "low", "high", "p"]] = (low + high) / 2, low, high, p
+        return table
+    return made
+
+
+@pytest.fixture
+def close_calls(study, monkeypatch, tmp_path):
+    """Tables that `compare` writes where two intervals end next to zero, in the current folder."""
+    (tmp_path / "data").symlink_to(study.folder / "data")
+    shutil.copytree(study.folder / "reports", tmp_path / "reports")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare.tables, "differences", with_close_calls(compare.tables.differences))
+    for others in ("beyond_tables", "embedding_tables"):        # they are there already
+        monkeypatch.setattr(compare, others, lambda *_: {})
+    compare.main([str(study.folder / "params.yaml")])
+    return read_tables(study.params)
+
+
+def test_a_bound_that_rounds_to_zero_is_on_its_side_of_zero_in_report_and_ledger(
+        study, close_calls):
+    text = page(study.params, flag(close_calls))
+    found = {line[0]: line[3::3] for table in markdown_tables(text) for line in table
+             if line[0].startswith("TLA − A") and line[1].startswith("robust")}
+    assert found == {"TLA − AT": ["[+0.0, +2.0]", "yes, higher"],
+                     "TLA − ALP": ["[-2.0, -0.0]", "yes, lower"]}
+
+    claims = []
+    for baseline in ("at", "alp"):
+        claims.append(Claim(id=baseline, data="mnist", says="ahead", kind="accuracy", model="tla",
+                            baseline=baseline, published=1.0, source="", outcomes=["robust"]))
+    path = Path("reports", "digits", "tables", "differences.csv")
+    pd.read_csv(path).assign(seeds=2).to_csv(path, index=False)     # one seed settles nothing
+    summary = Summary(studies={"mnist": ["digits"]}, beside=[], claims=claims)
+    table = ledger(summary, {"digits": study.params})
+    assert table.verdict.tolist() == ["confirmed", "contradicted"]
+    assert table.p_holm.tolist() == pytest.approx([3e-9, 0.02])
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [
+    (CLOSE, 1.0, "yes, higher"), (-1.0, -CLOSE, "yes, lower"), (-CLOSE, CLOSE, "no"),
+    (0.0, 1.0, "no"), (-1.0, 0.0, "no")])
+def test_a_difference_is_resolved_where_its_interval_excludes_zero(low, high, expected):
+    assert resolved({"low": low, "high": high}) == expected
+
+
+def test_what_is_resolved_among_trained_models_leaves_the_undefended_one_out():
+    lines = []
+    for model, baseline, low, high in (("at", "um", 0.1, 0.9), ("tla", "at", -0.01, 0.03),
+                                       ("alp", "at", 0.01, 0.02), ("kurakin", "um", 0.1, 0.3)):
+        lines.append({"model": model, "baseline": baseline, "low": low, "high": high,
+                      "outcome": "robust"})
+    found = of_trained([*lines, lines[1] | {"outcome": "clean", "high": 0.9}], "robust")
+    assert [line["model"] for line in found["yes"]] == ["alp"]
+    assert [line["model"] for line in found["no"]] == ["tla"]
+    assert found["half_width"] == pytest.approx(2.0)        # points
+
+
+def test_what_is_missing_is_said_and_not_printed_as_a_number():
+    assert spread({"std": np.nan}) == "–" and spread({"std": 0.0144}) == "± 1.4"
+    assert area({"auc": np.nan}) == "undefined" and area({"auc": 0.5}) == "0.500"
