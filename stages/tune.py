@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from tla.files import write_table
-from tla.params import Params, check_params, read_yaml
+from tla.params import Params, UserError, check_params, read_yaml
 from tla.train.chance import deterministic, stream
 from tla.train.checkpoints import training_key
 from tla.train.data import VALIDATION, Dataset
@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--method", action="append", help="only this method; may be repeated")
     arguments = parser.parse_args(argv)
     params, plain = load_study(arguments.config), read_yaml(arguments.config)
+    if absent := sorted(set(params.tune.seeds) - set(params.seeds)):
+        raise UserError(f"{arguments.config}: tune.seeds: not among the seeds: {absent}")
     device = deterministic()
     data = Dataset(Path("data", params.dataset, "prepared"), device)
 

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from pyautoattack import AutoAttack as Package
-from pyautoattack import checks
 from small_study import Answers, masked
 
 from tla.measure.autoattack import ATTACKS, autoattack_columns
@@ -51,12 +50,6 @@ def pgd_accuracy(model, split):
                          steps=50, loss=cross_entropy, start=start)
         correct &= model(x_adv)[0].argmax(1) == split.y
     return correct.float().mean().item()
-
-
-@pytest.fixture(autouse=True)
-def forget_dynamic():
-    """The package counts calls that speak for a dynamic defense, and never starts anew."""
-    checks.funcs.update(dict.fromkeys(checks.funcs, 0))
 
 
 # Outcomes

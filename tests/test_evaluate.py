@@ -180,7 +180,7 @@ def test_the_step_of_every_gradient_attack_is_its_share_of_eps(eps, make_params,
 
 def small_jobs(make_params, eps):
     """Everything that evaluate measures of a study at this eps, on the seeds that it has."""
-    few = {"attack.eps": eps, "evaluate.attacks.square.queries": 300, "textbook.steps": 3,
+    few = {"attack.eps": eps, "evaluate.attacks.square.queries": 150, "textbook.steps": 3,
            "textbook.rel_step_size": 0.1, "textbook.halvings": 2, "textbook.l2_steps": 3}
     params = make_params(few)
     jobs = {job.name: job for job in evaluate.suite_jobs(params)}
@@ -192,7 +192,7 @@ def test_the_largest_change_of_square_and_autoattack_is_eps(eps, make_params, ne
     split, jobs = dataset.split(0, TEST), small_jobs(make_params, eps)
     for name in ("square", "autoattack"):
         job = jobs[f"suite-{name}"]
-        found = job.function(net, split.take(slice(0, 20)), **job.settings)
+        found = job.function(net, split.take(slice(0, 12)), **job.settings)
         assert found[f"{name}_linf"].max().item() == pytest.approx(eps, abs=ROUNDING)
 
 

@@ -195,7 +195,3 @@ def test_an_attack_that_chooses_has_no_momentum_and_one_of_two_losses(
     attacks = {name: attack | changes for name, attack in raw_params[first][second].items()}
     message = refusal(write_params({section: attacks}))
     assert section in message and all(str(value) in message for value in list(changes.values())[:1])
-
-
-def test_tuning_seeds_are_seeds_of_the_study(write_params):
-    assert "tune.seeds" in refusal(write_params({"tune.seeds": [0, 77]}))

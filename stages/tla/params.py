@@ -345,8 +345,6 @@ class Params:
             raise ValueError(f"represent.models: not among the models: {', '.join(absent)}")
         if absent := sorted({"um", "at", "alp", "tla"} - set(self.represent.models)):
             raise ValueError(f"represent.models: the report needs these too: {', '.join(absent)}")
-        if absent := sorted(set(self.tune.seeds) - set(self.seeds)):
-            raise ValueError(f"tune.seeds: not among the seeds: {absent}")
         if self.hop_skip.images > self.masking.images:
             raise ValueError("hop_skip.images must not exceed masking.images")
         for name, seeds in self.evaluate.seeds.items():

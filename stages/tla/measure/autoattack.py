@@ -39,6 +39,9 @@ def autoattack_columns(model: nn.Module, split: Split, name: str, attack: AutoAt
     are left, `attack.batch` at a time.
     """
     from pyautoattack import AutoAttack as Package
+    from pyautoattack import checks
+    for called in checks.funcs:     # the package counts on from one model to the next
+        checks.funcs[called] = 0
     package = Package(lambda x: model(x)[0], norm="Linf", eps=eps, seed=seed,
                       device=split.x.device)
     correct, x_adv = predict(model, split.x, batch) == split.y, split.x.clone()
@@ -55,7 +58,7 @@ def autoattack_columns(model: nn.Module, split: Split, name: str, attack: AutoAt
         budget = one if one != ATTACKS[-1] else None
         columns[str(Outcome(name, budget, "worst"))] = correct.byte()
     package.logger.removeHandler(complaints)
-    for check in (*WARNINGS, "square"):
-        columns[f"complaint_{check}"] = torch.full_like(
-            split.y, check in complaints.found, dtype=torch.uint8)
+    for complaint in (*WARNINGS, "square"):
+        columns[f"complaint_{complaint}"] = torch.full_like(
+            split.y, complaint in complaints.found, dtype=torch.uint8)
     return returned(model, split.x, x_adv, name, eps, batch) | columns

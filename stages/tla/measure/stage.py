@@ -102,7 +102,12 @@ class Stage:
         return digest_of(load_file(path))
 
     def measure(self, model: str, jobs: list[Job]) -> dict[tuple[str, int], pd.DataFrame]:
-        """seed, idx, label and the columns of every job, by its name and seed; long jobs first."""
+        """seed, idx, label and the columns of every job, by its name and seed; long jobs first.
+
+        Every network is asked whether it is fit before the first is attacked.
+        """
+        for seed in sorted({job.seed for job in jobs}):
+            self.network(model, seed)
         order = sorted(jobs, key=self._cost, reverse=True)
         frames = self.parallel(lambda job: self._frame(model, job), order, f"measuring {model}")
         return {(job.name, job.seed): frame for job, frame in zip(order, frames, strict=True)}
