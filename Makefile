@@ -14,7 +14,7 @@ EXPERIMENTS = mnist-fast mnist-paper cifar10-fast cifar10-paper tiny-imagenet
 # A study has a graph once it was run: elsewhere DVC would list stages without results.
 GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experiments/*/dvc.yaml))
 
-.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint tune bench clean
+.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint tune bench bench-pipeline clean
 
 help:
 	@echo "make repro   reproduce the study on digits (minutes)"
@@ -23,7 +23,7 @@ help:
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
 	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
-	@echo "make bench   time the attack engine and the pipeline"
+	@echo "make bench   time attacks and training steps, and how cost grows; make bench-pipeline dvc repro"
 	@echo "make clean   remove caches of tools, not results"
 
 # The environment is ready when the marker is newer than requirements.txt.
@@ -63,7 +63,15 @@ tune: $(VENV)/.ready
 	python stages/tune.py $(CONFIG)
 
 bench: $(VENV)/.ready
-	python tests/benchmarks/speed.py --pipeline
+	python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+	python tests/benchmarks/machine.py
+	python tests/benchmarks/attacks.py
+	python tests/benchmarks/training.py
+	python tests/benchmarks/growth.py
+	python stages/readme.py
+
+bench-pipeline: $(VENV)/.ready
+	python tests/benchmarks/pipeline.py
 
 clean:
 	rm -rf .pytest_cache .ruff_cache dvc_plots

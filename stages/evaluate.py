@@ -10,7 +10,7 @@ from tla.measure.queries import hop_skip_columns, square_columns
 from tla.measure.stage import Job, Stage
 from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
 from tla.measure.textbook import leaking_columns, textbook_columns
-from tla.params import Attack, AutoAttack, Params, Square
+from tla.params import Attack, AutoAttack, Evaluate, Params, Square
 from tla.train.data import TEST, TRAIN
 
 FUNCTIONS = {"gradient": attack_columns, "autoattack": autoattack_columns, "square": square_columns}
@@ -21,14 +21,22 @@ def suite_jobs(params: Params) -> list[Job]:
     """Every attack of the suite on its seeds, and the clean images."""
     settings, jobs = params.evaluate, []
     for seed in params.seeds:
-        jobs.append(Job("clean", seed, TEST, None, 1, clean_columns, {"batch": settings.batch}))
+        jobs.append(Job("clean", seed, TEST, None, settings.batch, 1, clean_columns,
+                        {"batch": settings.batch}))
     for name, attack in settings.attacks.items():
+        batch = attack.batch if isinstance(attack, AutoAttack) else settings.batch
         for seed in settings.seeds.get(name, params.seeds):
             jobs.append(Job(
-                f"suite-{name}", seed, TEST, settings.images.get(name), passes(attack),
-                FUNCTIONS[attack.kind], {"name": name, "attack": attack, "eps": params.attack.eps,
-                                         "batch": settings.batch, "seed": seed}))
+                f"suite-{name}", seed, TEST, settings.images.get(name), batch, passes(attack),
+                FUNCTIONS[attack.kind],
+                {"name": name, "attack": attack, "eps": params.attack.eps,
+                 "batch": settings.batch, "seed": seed} | more(attack, settings)))
     return jobs
+
+
+def more(attack: Attack | AutoAttack | Square, settings: Evaluate) -> dict[str, object]:
+    """What gradient attacks alone hang on."""
+    return {"precision": settings.precision} if isinstance(attack, Attack) else {}
 
 
 def passes(attack: Attack | AutoAttack | Square) -> int:
@@ -46,16 +54,17 @@ def other_jobs(params: Params, classes: int) -> list[Job]:
     textbook, masking, hop_skip = params.textbook, params.masking, params.hop_skip
     common = {"eps": params.attack.eps, "batch": params.evaluate.batch}
     jobs = [
-        Job("textbook", first, TEST, textbook.images,
+        Job("textbook", first, TEST, textbook.images, None,
             4 * textbook.steps * (textbook.halvings + 2), textbook_columns,
             {"settings": textbook, "classes": classes, "seed": first} | common),
-        Job("masking", second, TEST, masking.images,
+        Job("masking", second, TEST, masking.images, None,
             2 * masking.steps * (len(masking.eps_factors) + 1), masking_columns,
             {"settings": masking} | common),
-        Job("hop-skip", second, TEST, hop_skip.images, hop_skip.iterations * hop_skip.evaluations,
-            hop_skip_columns, {"settings": hop_skip, "seed": second})]
+        Job("hop-skip", second, TEST, hop_skip.images, None,
+            hop_skip.iterations * hop_skip.evaluations, hop_skip_columns,
+            {"settings": hop_skip, "seed": second})]
     for name, part in LEAKING.items():
-        jobs.append(Job(f"leaking-{name}", first, part, textbook.leaking_images, 10,
+        jobs.append(Job(f"leaking-{name}", first, part, textbook.leaking_images, None, 10,
                         leaking_columns, {"factors": textbook.leaking_factors} | common))
     return jobs
 

@@ -1,6 +1,11 @@
-"""Put results of the studies between their markers in README.md; `make repro` ends with it."""
+"""Put results of the studies, and of the benchmarks, between their markers in README.md.
+
+`make repro` and `make bench` end with it.
+"""
 
 from pathlib import Path
+
+import pandas as pd
 
 from tla.files import write_text
 from tla.params import Params
@@ -9,6 +14,8 @@ from tla.train.methods import load_study
 
 START = "<!-- results of {}: written by stages/readme.py -->\n"
 END = "<!-- end of results -->"
+ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
+NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
 STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
 
 
@@ -18,6 +25,26 @@ def results(params: Params, root: Path = Path()) -> str:
     said = report.partition("\n## What ")[2].partition("\n\n")[2].partition("\n\n## ")[0]
     table = results_table(params, read_tables(params, root), commands=params.root == ".")
     return f"{table}\n\n{said}"
+
+
+def benchmarks(root: Path = Path()) -> str:
+    """Time a step and robust accuracy of each attack library, and the machine they ran on."""
+    folder = root / "reports" / "benchmarks"
+    runs = pd.read_csv(folder / "attacks.csv")
+    runs = runs[(runs.measure == "time a step") & runs.attack.isin(ATTACKS)]
+    cells = {}
+    # Where one ran on two numbers of images, the larger stands.
+    for run in runs.sort_values("images").itertuples():
+        cell = f"{run.value:.2f} ({run.low:.2f}–{run.high:.2f}), {run.robust_accuracy:.1f} %"
+        cells[run.attack, run.peer, run.network] = cell
+    lines = []
+    for attack in ATTACKS:
+        for peer in runs[runs.attack == attack].peer.unique():
+            found = {NETWORKS[name]: cells.get((attack, peer, name), "–") for name in NETWORKS}
+            lines.append({"attack": attack, "by": peer} | found)
+    table = pd.DataFrame(lines).to_markdown(index=False)
+    machine = ", ".join((folder / "machine.txt").read_text().split("\n")).rstrip(", ")
+    return f"{table}\n\nMachine: {machine}."
 
 
 def updated(readme: str, dataset: str, text: str) -> str:
@@ -38,6 +65,7 @@ def main() -> None:
     for study in STUDIES:
         params = load_study(study)
         readme = updated(readme, params.dataset, results(params))
+    readme = updated(readme, "make bench", benchmarks())
     write_text(path, readme)
 
 

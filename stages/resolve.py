@@ -1,27 +1,51 @@
-"""What each model is trained with, one file a model, and how the methods call themselves.
+"""What each model is trained with, and each measurement made with; how the methods call themselves.
 
-A change of a parameter so retrains the models that it concerns and no others.
+One file each: a change of a parameter or of a method so concerns the models and measurements that
+hang on it, and dvc.lock, which DVC writes anew after every stage, stays short.
 """
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 
 from tla.command import study_arguments
 from tla.files import write_json, write_table
-from tla.train.methods import METHODS, label, parse_model, training_parameters
+from tla.train.methods import METHODS, label, parse_model, training_code, training_parameters
+
+# What decides a measurement besides the model and the code.
+MEASUREMENTS = {
+    "evaluate": ["dataset", "seeds", "attack", "evaluate", "textbook", "hop_skip", "masking"],
+    "represent": ["dataset", "seeds", "attack", "evaluate.batch", "evaluate.sample_seed",
+                  "masking.surfaces", "masking.points", "detect", "neighbors", "represent", "ood"],
+}
+
+
+def settings(plain: dict, keys: list[str]) -> dict:
+    """The values of dotted keys, by these keys."""
+    found = {}
+    for key in keys:
+        value = plain
+        for name in key.split("."):
+            value = value[name]
+        found[key] = value
+    return found
 
 
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     reports, lines = Path("reports", params.dataset), []
     for name in params.models:
-        known = training_parameters(params, name) | {"seeds": params.seeds}
+        known = training_parameters(params, name) | {
+            "seeds": params.seeds, "code": training_code(params, name)}
         write_json(reports / "parameters" / f"{name}.json", known)
         baselines = METHODS[parse_model(name, params).method].BASELINES
         lines.append({"model": name, "label": label(name, params),
                       "baselines": " ".join(baselines)})
     write_table(reports / "models.csv", pd.DataFrame(lines))
+    plain = dataclasses.asdict(params)
+    for name, keys in MEASUREMENTS.items():
+        write_json(reports / "settings" / f"{name}.json", settings(plain, keys))
 
 
 if __name__ == "__main__":

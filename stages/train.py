@@ -11,33 +11,47 @@ from tla.files import write_table
 from tla.train.chance import deterministic
 from tla.train.checkpoints import model_path, save_model, training_key
 from tla.train.data import Dataset
+from tla.train.ranks import rank, size, together
 from tla.train.resume import Resume
 from tla.train.training import Trainer, train_model
-from tla.workers import map_parallel
+from tla.workers import Opened, map_parallel
+
+
+def prepared(dataset: str) -> Dataset:
+    """The prepared images on the device that this process computes on, deterministically."""
+    return Dataset(Path("data", dataset, "prepared"), deterministic())
 
 
 def main(argv: list[str] | None = None) -> None:
     params, model = model_arguments(__doc__, argv)
-    device = deterministic()
-    data = Dataset(Path("data", params.dataset, "prepared"), device)
-    resumes = [Resume(f"{params.dataset}-{model}-{seed}", training_key(params, model, position))
-               for position, seed in enumerate(params.seeds)]
+    images, positions = Opened(prepared, params.dataset), range(len(params.seeds))
+    keys = [training_key(params, model, position) for position in positions]
+
+    def resume(position: int) -> Resume:    # made where it is used: it reads that machine's clock
+        return Resume(f"{params.dataset}-{model}-{params.seeds[position]}", keys[position])
 
     def train_seed(position: int) -> pd.DataFrame:
-        seed = params.seeds[position]
+        seed, data = params.seeds[position], images.content
         watch = partial(tqdm, desc=f"{model} seed {seed}", unit="epoch", position=position + 1,
-                        leave=False, disable=None)
+                        leave=False, disable=rank() > 0 or None)
         trainer = Trainer(params, model, seed, position, data)
-        network, log = train_model(trainer, resumes[position], watch)
-        save_model(model_path(params, model, seed), network, params, model, seed, data)
+        network, log = train_model(trainer, resume(position), watch)
+        if rank() == 0:
+            save_model(model_path(params, model, seed), network, params, model, seed, data)
         return pd.DataFrame(log)
 
-    logs = map_parallel(train_seed, range(len(params.seeds)), f"seeds of {model}",
-                        parallel=device.type == "cpu")
-    for resume in resumes:
-        resume.forget()
+    if size() > 1:      # torchrun: all processes at one seed after the other
+        logs = [train_seed(position) for position in positions]
+    else:
+        logs = map_parallel(train_seed, positions, f"seeds of {model}",
+                            parallel=images.content.x.device.type == "cpu")
+    if rank() > 0:
+        return
+    for position in positions:
+        resume(position).forget()
     write_table(Path("reports", params.dataset, "training", f"{model}.csv"), pd.concat(logs))
 
 
 if __name__ == "__main__":
-    main()
+    with together():
+        main()

@@ -21,7 +21,12 @@ from tla.train.methods import load_study, with_methods
 from tla.train.pgd import robust
 from tla.train.resume import Resume
 from tla.train.training import Trainer, train_model
-from tla.workers import map_parallel
+from tla.workers import Opened, map_parallel
+
+
+def prepared(dataset: str) -> Dataset:
+    """The prepared images on the device that this process computes on, deterministically."""
+    return Dataset(Path("data", dataset, "prepared"), deterministic())
 
 
 def overridden(plain: dict, changes: dict) -> dict:
@@ -66,8 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     params, plain = load_study(arguments.config), read_yaml(arguments.config)
     if absent := sorted(set(params.tune.seeds) - set(params.seeds)):
         raise UserError(f"{arguments.config}: tune.seeds: not among the seeds: {absent}")
-    device = deterministic()
-    data = Dataset(Path("data", params.dataset, "prepared"), device)
+    images = Opened(prepared, params.dataset)
 
     def scored(run: tuple[str, int, int]) -> tuple[dict, Resume]:
         method, number, seed = run
@@ -77,17 +81,18 @@ def main(argv: list[str] | None = None) -> None:
         name = f"tune-{params.dataset}-{method}-{number}-{seed}"
         key = training_key(trial, method, position) + json.dumps(plain["tune"]["attacks"])
         finished = Resume(f"{name}-scored", key, seconds=0)
-        if (line := finished.load(device)) is None:
+        if (line := finished.load(images.content.x.device)) is None:
             settings = " ".join(f"{key}={value}" for key, value in changes.items())
             line = {"method": method, "trial": number, "settings": settings}
-            line |= score(trial, method, position, data, name)
+            line |= score(trial, method, position, images.content, name)
             finished.keep(lambda: line)
         return line, finished
 
     chosen, runs = arguments.method or list(params.tune.trials), []
     for method in chosen:
         runs += product([method], range(len(params.tune.trials[method])), params.tune.seeds)
-    results = map_parallel(scored, runs, "trials", parallel=device.type == "cpu")
+    results = map_parallel(scored, runs, "trials",
+                           parallel=images.content.x.device.type == "cpu")
 
     means = summary([line for line, _ in results])
     table = Path("reports", params.dataset, "tuning.csv")

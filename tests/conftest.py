@@ -83,7 +83,8 @@ def images():
 def trained(architecture, widths):
     """A network fitted to 500 digits in float64, in evaluation mode and with its weights frozen."""
     x, y = some_digits(500)
-    network = build(Model(architecture, widths, [0.3], [0.4]), (1, 8, 8), 10, seed=0).double()
+    model = Model(architecture, widths, [0.3], [0.4], channels_last=False)
+    network = build(model, (1, 8, 8), 10, seed=0).double()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()

@@ -6,7 +6,10 @@ from small_study import Answers
 
 from tla.measure.answers import check_model, predict, returned
 from tla.measure.suite import attack_columns, clean_columns
+from tla.params import Precision
 from tla.train.data import Split
+
+EXACT = Precision("float32", 0)
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -37,7 +40,8 @@ def test_a_model_that_returns_nan_is_refused(images, plain_attack):
     with pytest.raises(ValueError, match="not finite"):
         clean_columns(broken, split, batch=8)
     with pytest.raises(ValueError, match="not finite"):
-        attack_columns(broken, split, "pgd", plain_attack(), eps=0.1, batch=8, seed=0)
+        attack_columns(broken, split, "pgd", plain_attack(), eps=0.1, precision=EXACT,
+                       batch=8, seed=0)
 
 
 def test_what_an_attack_returned_is_classified_and_measured(network, images):

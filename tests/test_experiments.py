@@ -104,13 +104,18 @@ def test_tla_sa_and_its_pool_equal_tla(folder):
     plain = yaml.safe_load((folder / "params.yaml").read_text())
     switched = plain["methods"]["tla-sa"]
     assert switched.pop("mining_batch") == plain["mining"]["batch"]
+    assert switched.pop("mined_for") == "clean"
     assert switched == plain["methods"]["tla"]
 
 
 @every_study
 def test_the_control_for_the_norm_term_has_its_weight(folder):
-    methods = load_study(folder / "params.yaml").methods
-    assert methods["at-norm"].lambda2 == methods["tla"].lambda2
+    """And its terms: those of TLA's triplets, with negatives from as large a pool."""
+    params = load_study(folder / "params.yaml")
+    norm, tla = params.methods["at-norm"], params.methods["tla"]
+    assert norm.lambda2 == tla.lambda2 and norm.mining_batch == params.mining.batch
+    assert norm.twin == (tla.margin_twin is not None)
+    assert norm.same_class == (tla.margin_class is not None)
 
 
 # CIFAR-10 in small
@@ -121,7 +126,8 @@ TINY = {
                "tla"],
     "data.limit": {"train": 1000, "validation": 100, "test": 200}, "attack.steps": 2,
     "train.epochs": 1, "train.validate_every": 1, "mining.batch": 50,
-    "methods.tla-sa.mining_batch": 50, "evaluate.seeds": {"autoattack": [1], "square": [1]},
+    "methods.tla-sa.mining_batch": 50, "methods.at-norm.mining_batch": 50,
+    "evaluate.seeds": {"autoattack": [1], "square": [1]},
     "evaluate.images": {"cw": 20, "autoattack": 6, "square": 8},
     "detect.components": 2, "represent.images": 50, "represent.iterations": 250,
     "compare.least": 1, "compare.resamples": 50}

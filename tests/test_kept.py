@@ -16,8 +16,10 @@ from small_study import NAMES, SmallStudy, edit
 
 import evaluate
 import transfer
+from tla import sources
 from tla.measure import kept as keeping
-from tla.measure.kept import code_of, digest_of, kept
+from tla.measure.kept import digest_of, kept
+from tla.sources import code_of
 from tla.train.data import TEST
 
 STAGES = PARAMS.parent / "stages"
@@ -26,12 +28,12 @@ COLUMNS = {"pgd_pred": torch.tensor([3, 1, 2]), "clean": torch.tensor([1, 0, 1])
 
 
 # What a source imports hangs on its text alone; to parse it once saves minutes here.
-IMPORTED = functools.cache(keeping._imported)
+IMPORTED = functools.cache(sources._imported)
 
 
 @pytest.fixture(autouse=True)
 def parse_once(monkeypatch):
-    monkeypatch.setattr(keeping, "_imported", IMPORTED)
+    monkeypatch.setattr(sources, "_imported", IMPORTED)
 
 
 def fail():
@@ -159,8 +161,9 @@ def library(tmp_path, monkeypatch):
     """A copy of the code that kept measurements are told apart by."""
     copy = tmp_path / "code"
     shutil.copytree(STAGES, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    assert keeping.LIBRARY == STAGES
-    monkeypatch.setattr(keeping, "LIBRARY", copy)
+    assert sources.LIBRARY == STAGES
+    monkeypatch.setattr(sources, "LIBRARY", copy)
+    monkeypatch.setattr(sources, "NEUTRAL", copy / "tla" / "params.py")
     return copy / "tla"
 
 
@@ -182,7 +185,7 @@ def imported(path):
 
 @pytest.mark.parametrize("module", ["suite", "queries"])
 def test_the_code_of_a_measurement_is_its_module_and_all_it_imports(module, library):
-    needed = imported(STAGES / "tla" / "measure" / f"{module}.py")
+    needed = imported(STAGES / "tla" / "measure" / f"{module}.py") - {STAGES / "tla" / "params.py"}
     assert STAGES / "tla" / "measure" / "referee.py" in needed
     before = code_of(f"tla.measure.{module}")
     for path in sorted((STAGES / "tla").rglob("*.py")):
@@ -261,7 +264,7 @@ def test_an_attack_that_is_added_runs_alone(measured, plain_attack):
     ("cw", {"steps": [3]}), ("cw", {"rel_step_size": 0.3}), ("mim", {"decay": 0.5}),
     ("mim", {"momentum": "average", "decay": 0.5}), ("pgd", {"random_start": False}),
     ("fgsm", {"loss": "margin"}), ("pgd-restarts", {"restarts": 1}), ("square", {"queries": 9}),
-    ("autoattack", {"batch": 2})], ids=str)
+    ("autoattack", {"batch": 3})], ids=str)
 def test_an_attack_with_other_parameters_runs_alone(name, changes, measured):
     params = measured.stage.params
     attack = dataclasses.replace(params.evaluate.attacks[name], **changes)

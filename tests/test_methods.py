@@ -132,19 +132,31 @@ def test_trades_adds_the_divergence_of_adversarial_from_clean_predictions(batch,
     assert logs["divergence"] == pytest.approx(divergence.item())
 
 
-def test_norm_control_adds_the_mean_squares_of_both_embeddings(batch, model):
-    loss, _ = loss_of("at-norm", model, batch, lambda2=0.4)
-    at, _ = loss_of("at", model, batch)
-    norm = model(batch.x)[1].square().mean() + model(batch.x_adv)[1].square().mean()
-    torch.testing.assert_close(loss, at + 0.4 * norm)
+@pytest.mark.parametrize(("twin", "same_class"), [(True, False), (False, True), (True, True)])
+def test_norm_control_adds_the_norm_term_of_tla_alone(twin, same_class, batch, model):
+    """That of TLA's triplets, one a kind of positive: three embeddings each."""
+    loss, _ = loss_of("at-norm", model, batch, lambda2=0.4, twin=twin, same_class=same_class,
+                      mining_batch=8)
+    margins = {"margin_twin": 0.4 if twin else None, "margin_class": 0.4 if same_class else None}
+    tla, _ = loss_of("tla", model, batch, lambda1=0.0, lambda2=0.4, **margins)
+    _, norm = triplets_by_hand(model, batch, 0.4, switched=False, mined_for="adversarial")
+    at = loss_of("at", model, batch)[0].item()
+    assert loss.item() == pytest.approx(at + 0.4 * norm * (twin + same_class))
+    assert loss.item() == pytest.approx(tla.item())
 
 
-def triplets_by_hand(model, batch, margin, switched):
+def test_a_norm_control_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="cannot both be false"):
+        part("at-norm", lambda2=0.2, twin=False, same_class=False, mining_batch=8)
+
+
+def triplets_by_hand(model, batch, margin, switched, mined_for):
     """Triplet and norm term of the clean twin, with one image a class the only positive of it."""
     anchor, positive = model(batch.x_adv)[1], model(batch.x)[1]
+    features = positive if mined_for == "clean" else anchor
     losses, negatives = [], []
     for i in range(len(batch.y)):
-        cosines = [-2.0 if j == i else F.cosine_similarity(anchor[i], positive[j], dim=0).item()
+        cosines = [-2.0 if j == i else F.cosine_similarity(features[i], positive[j], dim=0).item()
                    for j in range(len(batch.y))]
         negative = positive[cosines.index(max(cosines))]
         from_ = positive[i] if switched else anchor[i]
@@ -156,18 +168,20 @@ def triplets_by_hand(model, batch, margin, switched):
     return sum(losses) / len(losses), norm
 
 
-@pytest.mark.parametrize("switched", [False, True], ids=["tla", "tla-sa"])
+@pytest.mark.parametrize(("switched", "mined_for"), [
+    (False, "adversarial"), (True, "clean"), (True, "adversarial")],
+    ids=["tla", "tla-sa", "authors' tla-sa"])
 @pytest.mark.parametrize(("twin", "same_class"), [(0.4, None), (None, 0.4), (0.2, 0.5)])
 def test_tla_adds_a_triplet_and_a_norm_term_for_each_margin(
-        twin, same_class, switched, batch, model):
+        twin, same_class, switched, mined_for, batch, model):
     values = dict(lambda1=1.5, lambda2=0.2, margin_twin=twin, margin_class=same_class)
     if switched:
-        loss, _ = loss_of("tla-sa", model, batch, **values, mining_batch=8)
+        loss, _ = loss_of("tla-sa", model, batch, **values, mined_for=mined_for, mining_batch=8)
     else:
         loss, _ = loss_of("tla", model, batch, **values)
     expected = loss_of("at", model, batch)[0].item()
     for margin in filter(None, (twin, same_class)):
-        triplet, norm = triplets_by_hand(model, batch, margin, switched)
+        triplet, norm = triplets_by_hand(model, batch, margin, switched, mined_for)
         assert triplet > 0
         expected += 1.5 * triplet + 0.2 * norm
     assert loss.item() == pytest.approx(expected)
@@ -178,12 +192,24 @@ def test_tla_without_any_triplet_is_refused():
         part("tla", lambda1=1.5, lambda2=0.2, margin_twin=None, margin_class=None)
 
 
+def test_without_batch_norm_each_image_has_one_pass(batch, model):
+    """The anchors' pass for the loss serves mining; positives and negatives share theirs."""
+    passes = []
+    model.train().register_forward_hook(
+        lambda _, images, outputs: passes.append((torch.is_grad_enabled(), len(images[0]))))
+    loss_of("tla", model, batch, lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
+    n = len(batch.x)
+    assert passes == [(True, n), (False, batch.miner.batch), (True, 3 * n)]
+
+
 def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
+    """Of a network with batch norm, whose features are others in the two."""
     modes = []
 
     def note(module, _):
         modes.append((torch.is_grad_enabled(), module.training))
 
+    model.body.append(torch.nn.BatchNorm1d(model.head.in_features, dtype=batch.x.dtype))
     model.train().register_forward_pre_hook(note)
     loss_of("tla", model, batch, lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
     assert set(modes) == {(False, False), (True, True)}
@@ -321,7 +347,7 @@ def test_trades_without_its_divergence_trains_exactly_like_um(small, dataset):
                 "methods.tla-sa.mining_batch": 20}),
     ("alp", {"methods.alp.weight": 0.0}),
     ("alp", {"methods.alp.weight": 0.0, "methods.alp.pair": "embedding"}),
-    ("at-norm", {"methods.at-norm.lambda2": 0.0})])
+    ("at-norm", {"methods.at-norm.lambda2": 0.0, "methods.at-norm.mining_batch": 20})])
 def test_weight_zero_trains_exactly_like_at(name, off, optimizer, small, dataset):
     params = small(off | {"train.optimizer": optimizer})
     method, at = trainer_of(name, params, dataset), trainer_of("at", params, dataset)
@@ -333,7 +359,8 @@ def test_weight_zero_trains_exactly_like_at(name, off, optimizer, small, dataset
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "at"])
 def test_every_model_trains_otherwise_than_at(name, small, dataset):
-    params = small({"methods.tla-sa.mining_batch": 20, "mining.batch": 30})
+    params = small({"methods.tla-sa.mining_batch": 20, "methods.at-norm.mining_batch": 20,
+                    "mining.batch": 30})
     method, at = trainer_of(name, params, dataset), trainer_of("at", params, dataset)
     method.epoch()
     at.epoch()
@@ -523,7 +550,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 NAMES = {
     "um": ("um", None, "UM"), "at": ("at", None, "AT"), "alp": ("alp", None, "ALP"),
     "kurakin": ("kurakin", None, "Kurakin"), "trades": ("trades", None, "TRADES"),
-    "at-norm": ("at-norm", None, "AT + norm"), "tla-sa": ("tla-sa", 300, "TLA-SA"),
+    "at-norm": ("at-norm", 300, "AT + norm"), "tla-sa": ("tla-sa", 300, "TLA-SA"),
     "tla-b1": ("tla", 1, "TLA-RN"), "tla-b30": ("tla", 30, "TLA, pool 30"),
     "tla-b100": ("tla", 100, "TLA, pool 100"), "tla-b1000": ("tla", 1000, "TLA, pool 1000"),
     "tla": ("tla", 300, "TLA")}
@@ -593,10 +620,11 @@ def test_labels_of_models_differ(params):
 
 
 def test_tla_follows_the_pool_of_the_study_and_nothing_else_does(make_params):
-    params = make_params({"mining.batch": 50, "methods.tla-sa.mining_batch": 77})
+    params = make_params({"mining.batch": 50, "methods.tla-sa.mining_batch": 77,
+                          "methods.at-norm.mining_batch": 78})
     pools = {name: parse_model(name, params).pool for name in params.models}
     expected = {name: pool for name, (_, pool, _) in NAMES.items()}
-    assert pools == expected | {"tla": 50, "tla-sa": 77}
+    assert pools == expected | {"tla": 50, "tla-sa": 77, "at-norm": 78}
 
 
 def test_a_pool_of_one_is_called_random_only_where_it_is_swept(make_params):

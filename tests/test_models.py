@@ -1,6 +1,7 @@
 """Networks and their files: shapes, normalisation inside, seeds, and what loading refuses."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from tla.train.models import build, convnet
 
 
 def model_of(architecture, widths=(8, 6), mean=(0.3,), std=(0.4,)):
-    return Model(architecture=architecture, widths=list(widths), mean=list(mean), std=list(std))
+    return Model(architecture=architecture, widths=list(widths), mean=list(mean), std=list(std),
+                 channels_last=False)
 
 
 def random_images(n, shape, seed=0):
@@ -113,6 +115,20 @@ def test_a_model_survives_its_file_bit_for_bit(saved):
     assert same(network, loaded)
     x = torch.rand(5, 1, 8, 8)
     assert torch.equal(loaded(x)[0], network.eval()(x)[0])
+
+
+def test_the_layout_in_memory_is_that_of_the_parameters_not_of_the_file(make_params, tmp_path):
+    """A channels-last network is stored as any other, and is channels-last again when loaded."""
+    params = make_params({"model.architecture": "convnet", "model.widths": [4, 8, 16],
+                          "model.channels_last": True})
+    network = build(params.model, (1, 8, 8), 10, seed=0)
+    data = SimpleNamespace(shape=(1, 8, 8), classes=10)
+    save_model(tmp_path / "x.safetensors", network, params, "at", 0, data)
+    loaded = load_model(tmp_path / "x.safetensors", params, "at")
+    for ours, theirs in zip(network.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
+    kernel = next(p for p in loaded.parameters() if p.ndim == 4)
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_loaded_model_is_in_evaluation_mode(saved):

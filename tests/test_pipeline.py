@@ -24,7 +24,8 @@ STAGES = ROOT / "stages"
 LIBRARY = STAGES / "tla"
 FLOORS = ("train", "measure", "report")         # imports run from a later one to an earlier one
 # Decide no result: values are checked and named, work is handed out.
-NEUTRAL = {LIBRARY / name for name in ("__init__.py", "params.py", "command.py", "workers.py")}
+NEUTRAL = {LIBRARY / name for name in (
+    "__init__.py", "params.py", "command.py", "workers.py", "sources.py")}
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 DEFINED = GRAPH["stages"]
 SUMMARIES = {"transfer", "compare", "report"}   # about several models at once
@@ -110,6 +111,10 @@ def test_a_stage_names_its_script_and_the_one_folder_that_it_imports(stage):
     for path in named - folders - {script(stage)}:
         assert path in needed or path.suffix in (".md", ".html"), f"{path} is not imported"
     covered = {path for path in named if path.is_file()}
+    if stage == "train":    # what `resolve` writes for a model holds a checksum of its code
+        assert "reports/${dataset}/parameters/${item.model}.json" in DEFINED["train"]["deps"]
+        assert "stages/tla/train" in DEFINED["resolve"]["deps"]
+        covered |= set((LIBRARY / "train").rglob("*.py"))
     for folder in folders:
         assert folder.relative_to(LIBRARY).parts[0] == lowest
         covered |= set(folder.rglob("*.py"))
@@ -132,10 +137,18 @@ def test_no_two_files_have_one_name():
     assert sorted(set(names)) == sorted(names)
 
 
+def settings_of(stage):
+    """The parameters that decide a stage: in the file that `resolve` writes for it, or listed."""
+    if stage in resolve.MEASUREMENTS:
+        assert f"reports/${{dataset}}/settings/{stage}.json" in DEFINED[stage]["deps"]
+        assert "params" not in DEFINED[stage]
+        return resolve.MEASUREMENTS[stage]
+    return [key for entry in DEFINED[stage]["params"] for keys in entry.values() for key in keys]
+
+
 @pytest.mark.parametrize("stage", sorted(set(DEFINED) - {"prepare", "resolve", "train"}))
 def test_a_stage_lists_the_sections_it_reads(stage):
-    listed = {key.split(".")[0] for entry in DEFINED[stage]["params"]
-              for keys in entry.values() for key in keys}
+    listed = {key.split(".")[0] for key in settings_of(stage)}
     lowest = "report" if stage in ("compare", "report") else "measure"
     files = [file for file in closure(script(stage)) if floor(file) in (None, lowest)]
     templates = [path for path in code_named(stage) if path.suffix == ".md"]
@@ -223,17 +236,15 @@ def resolved(folder, changes, source=ROOT / "params.yaml"):
 
 
 def under(changes, folder):
-    """The stages under changed parameters, `resolve` run: each model's file is an input's value."""
+    """The stages under changed parameters, `resolve` run: of its files the values are compared."""
     stages = resolved(folder, changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         resolve.main(["params.yaml"])
     for name, (cmd, inputs, values, outputs) in stages.items():
-        if name.startswith("train@"):
-            file = folder / f"reports/digits/parameters/{name.removeprefix('train@')}.json"
-            values = [*values, file.read_text()]
-            inputs = {i for i in inputs if "/parameters/" not in i}
-        stages[name] = cmd, frozenset(inputs), values, outputs
+        written = [i for i in inputs if "/parameters/" in i or "/settings/" in i]
+        values = [*values, *((folder / file).read_text() for file in written)]
+        stages[name] = cmd, frozenset(inputs.difference(written)), values, outputs
     return stages
 
 
@@ -298,7 +309,7 @@ def test_the_default_has_at_most_42_stages(today):
 TINY = {
     "seeds": [0, 1], "data.limit": {"train": 48, "validation": 32, "test": 40},
     "train.epochs": 2, "train.validate_every": 1, "mining.batch": 16,
-    "methods.tla-sa.mining_batch": 16,
+    "methods.tla-sa.mining_batch": 16, "methods.at-norm.mining_batch": 16,
     "models": ["um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b4",
                "tla-b8", "tla"],
     "detect.components": 2, "represent.images": 20, "represent.iterations": 250,

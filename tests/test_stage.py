@@ -1,6 +1,8 @@
 """What the stages that measure start from: samples of images, fit networks, work in one place."""
 
 import dataclasses
+import pickle
+import shutil
 
 import pandas as pd
 import pytest
@@ -63,7 +65,7 @@ def test_a_sample_keeps_pixels_classes_and_numbers_together(study):
 
 def test_every_model_is_attacked_on_the_same_sample(study):
     stage = study.stage()
-    jobs = [Job("square", 1, TEST, 7, 1, clean_columns, {"batch": 9})]
+    jobs = [Job("square", 1, TEST, 7, None, 1, clean_columns, {"batch": 9})]
     images = [stage.measure(model, jobs)["square", 1].idx.tolist() for model in ("um", "at", "tla")]
     assert images[0] == images[1] == images[2] == stage.test(1, 7).idx.tolist()
 
@@ -92,9 +94,9 @@ def test_a_sample_is_drawn_by_its_own_seed(study):
 
 def test_a_measurement_is_a_table_of_its_images(study):
     stage = study.stage()
-    jobs = [Job("some", 0, TEST, 5, 1, clean_columns, {"batch": 2}),
-            Job("all", 1, TEST, None, 1, clean_columns, {"batch": 64}),
-            Job("train", 1, TRAIN, 7, 1, clean_columns, {"batch": 64})]
+    jobs = [Job("some", 0, TEST, 5, None, 1, clean_columns, {"batch": 2}),
+            Job("all", 1, TEST, None, None, 1, clean_columns, {"batch": 64}),
+            Job("train", 1, TRAIN, 7, None, 1, clean_columns, {"batch": 64})]
     found = stage.measure("at", jobs)
     assert set(found) == {("some", 0), ("all", 1), ("train", 1)}
     for job in jobs:
@@ -109,11 +111,117 @@ def test_long_work_is_begun_first(study, monkeypatch):
     stage, begun = study.stage(), []
     monkeypatch.setattr(stage, "network", lambda *_: None)
     monkeypatch.setattr(stage, "kept", lambda model, seed, name, *_: begun.append(name) or {})
-    jobs = [Job("short", 0, TEST, 2, 3, clean_columns, {}),
-            Job("whole", 0, TEST, None, 1, clean_columns, {}),
-            Job("long", 0, TEST, 2, 100, clean_columns, {})]
+    jobs = [Job("short", 0, TEST, 2, None, 3, clean_columns, {}),
+            Job("whole", 0, TEST, None, None, 1, clean_columns, {}),
+            Job("long", 0, TEST, 2, None, 100, clean_columns, {})]
     stage.measure("at", jobs)
     assert begun == ["long", "whole", "short"]
+
+
+# Slices
+
+def cut(job, batch):
+    """A job, its images `batch` at a time."""
+    return dataclasses.replace(job, batch=batch)
+
+
+def told(network, split, **settings):
+    """Stands for an attack: the images that it saw and the seed that it drew by."""
+    rows = len(split.y)
+    return {"rows": torch.full((rows,), rows), "drawn": torch.full((rows,), settings["seed"])}
+
+
+def test_a_job_sees_its_images_in_slices_that_draw_for_themselves(study):
+    """The first as the whole would; rows stand in the order of the sample."""
+    stage = study.stage()
+    job = Job("told", 1, TEST, 17, 5, 1, told, {"seed": 1})
+    found = stage.measure("at", [job])["told", 1]
+    assert found.idx.tolist() == stage.test(1, 17).idx.tolist()
+    assert found.rows.tolist() == [5] * 15 + [2] * 2
+    drawn = found.drawn.tolist()
+    seeds = [drawn[0], drawn[5], drawn[10], drawn[15]]
+    assert seeds[0] == 1 and len(set(seeds)) == 4
+    assert drawn == [seed for seed in seeds for _ in range(5)][:17]
+    assert set(stage.measure("at", [cut(job, 17)])["told", 1].drawn) == {1}
+    other = Job("told", 0, TEST, 17, 5, 1, told, {"seed": 0})
+    assert not set(drawn) & set(stage.measure("at", [other])["told", 0].drawn)
+
+
+def test_slices_are_kept_by_themselves_and_the_first_as_the_whole(study):
+    stage = study.stage()
+    job = Job("told", 1, TEST, 12, 12, 1, told, {"seed": 1})
+    stage.measure("at", [job])
+    assert study.again() == ["seed-1 told"]
+    stage.measure("at", [cut(job, 40), cut(job, None)])
+    assert study.again() == []
+    stage.measure("at", [cut(job, 5)])
+    assert study.again() == ["seed-1 told", "seed-1 told.1", "seed-1 told.2"]
+    stage.measure("at", [cut(job, 5)])
+    assert study.again() == []
+    stage.measure("at", [dataclasses.replace(cut(job, 5), images=13)])
+    assert study.again() == ["seed-1 told.2"], "the others have the same images"
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "square", "autoattack"])
+def test_the_first_slice_of_an_attack_is_what_the_attack_measures_of_its_images(name, study):
+    """A sample that fits into one slice is measured as if there were none."""
+    stage = study.stage({"evaluate.images": {}})
+    (job,) = [job for job in evaluate.suite_jobs(stage.params)
+              if job.name == f"suite-{name}" and job.seed == 1]
+    assert job.batch >= 40
+    whole = stage.measure("at", [job])[job.name, 1]
+    split, network = stage.test(1, None), stage.network("at", 1)
+    columns = job.function(network, split, **job.settings)
+    assert all(whole[column].tolist() == columns[column].tolist() for column in columns)
+    half = stage.measure("at", [cut(job, 20)])[job.name, 1]
+    columns = job.function(network, split.take(slice(0, 20)), **job.settings)
+    assert all(half[column].tolist()[:20] == columns[column].tolist() for column in columns)
+
+
+def test_a_complaint_in_one_slice_stands_at_all_images_of_its_seed(study):
+    stage = study.stage()
+
+    def complain(network, split, culprit):
+        found = torch.tensor(culprit in split.idx.tolist()).byte().expand(len(split.y))
+        return {"complaint_random": found, "complaint_square": torch.zeros_like(found)}
+
+    for seed in (0, 1):
+        culprit = int(stage.test(1, 9).idx[7])
+        job = Job("complain", seed, TEST, 9, 4, 1, complain, {"culprit": culprit})
+        found = stage.measure("at", [job])["complain", seed]
+        assert found.complaint_random.tolist() == [seed] * 9
+        assert found.complaint_square.tolist() == [0] * 9
+
+
+def test_attacks_of_the_suite_are_sliced_by_their_batch_and_nothing_else_is(study):
+    params = study.params({"evaluate.batch": 15, "evaluate.attacks.autoattack.batch": 2})
+    for job in evaluate.suite_jobs(params):
+        assert job.batch == (2 if job.name == "suite-autoattack" else 15)
+    assert {job.batch for job in evaluate.other_jobs(params, 10)} == {None}
+
+
+def test_rows_do_not_hang_on_how_work_is_shared(study, monkeypatch):
+    """Backwards, the last slice first, as well."""
+    stage = study.stage({"evaluate.batch": 15, "evaluate.images": {}})
+    jobs = [job for job in evaluate.suite_jobs(stage.params)
+            if job.name in ("clean", "suite-pgd-restarts", "suite-square")]
+    before = stage.measure("at", jobs)
+    shutil.rmtree("data/kept")
+    backwards = study.stage({"evaluate.batch": 15, "evaluate.images": {}})
+    backwards.parallel = lambda function, items, title: [
+        function(item) for item in reversed(items)][::-1]
+    after = backwards.measure("at", jobs)
+    assert before.keys() == after.keys() and len(before) == 5
+    assert all(before[place].equals(after[place]) for place in before)
+
+
+def test_a_stage_travels_as_its_parameters(study):
+    """Not with the images, which may be gigabytes."""
+    stage = study.stage()
+    packed = pickle.dumps(stage)
+    assert len(packed) < 50_000 < stage.data.x.nbytes
+    opened = pickle.loads(packed)
+    assert opened.data.x.equal(stage.data.x) and opened.params == stage.params
 
 
 # Networks
@@ -214,7 +322,7 @@ def test_a_model_that_was_not_trained_is_named(study):
 
 def test_a_model_trained_with_other_parameters_is_refused_also_where_its_rows_are_kept(study):
     stage = study.stage()
-    jobs = [Job("clean", 0, TEST, 5, 1, clean_columns, {"batch": 2})]
+    jobs = [Job("clean", 0, TEST, 5, None, 1, clean_columns, {"batch": 2})]
     stage.measure("at", jobs)
     attack = dataclasses.replace(stage.params.attack, eps=0.2)
     other = measuring.Stage(dataclasses.replace(stage.params, attack=attack))

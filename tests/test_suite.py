@@ -19,11 +19,12 @@ from tla.measure.suite import (
     suite_rows,
     transfer_columns,
 )
-from tla.outcomes import Outcome, outcome_columns
-from tla.params import Attack
+from tla.outcomes import Outcome, is_outcome, outcome_columns
+from tla.params import Attack, Precision
 from tla.train.data import Split
 
 NONE = float("nan")
+EXACT = Precision("float32", 0)
 
 # Two seeds share the images 10 and 11; image 12 is seed 1's alone. Square sees two images of
 # seed 1, AutoAttack one.
@@ -155,7 +156,8 @@ def evaluate(network, split):
     def measured(attacks, batch=64, eps=0.08, seed=0):
         columns = dict(clean_columns(network, split, batch=batch))
         for name, attack in attacks.items():
-            columns |= attack_columns(network, split, name, attack, eps=eps, batch=batch, seed=seed)
+            columns |= attack_columns(network, split, name, attack, eps=eps,
+                                      precision=EXACT, batch=batch, seed=seed)
         return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
     return measured
 
@@ -207,7 +209,8 @@ def test_outcomes_stand_in_the_column_of_their_convention(network, split, plain_
     """Labelled as what the attack aims at: wrong before the first step, right after the last."""
     aimed = dataclasses.replace(split, y=least_likely(lambda x: network(x)[0], split.x))
     attack = plain_attack(loss="least_likely", steps=[1, 60], rel_step_size=0.05)
-    columns = attack_columns(network, aimed, "to", attack, eps=0.4, batch=64, seed=0)
+    columns = attack_columns(network, aimed, "to", attack, eps=0.4, precision=EXACT, batch=64,
+                             seed=0)
     assert columns["to_1_worst"].sum() == columns["to_60_worst"].sum() == 0
     assert columns["to_1_last"].sum() < columns["to_60_last"].sum() == 64
 
@@ -259,3 +262,19 @@ def test_attacked_images_pass_a_referee(network, split, plain_attack):
 def test_transferred_images_pass_a_referee(network, split, plain_attack):
     with pytest.raises(ValueError, match="more than eps"):
         transfer_columns(network, split, plain_attack(), [], eps=0.08, batch=64, seed=0)
+
+
+def test_a_search_in_bfloat16_shows_what_its_stand_in_says(network, split, params, plain_attack):
+    columns = attack_columns(network, split, "pgd", plain_attack(), eps=0.08, batch=64, seed=0,
+                             precision=Precision("bfloat16", 2))
+    assert columns["pgd_search_pred"].shape == columns["pgd_pred"].shape
+    assert not is_outcome("pgd_search_pred")
+
+
+def test_how_often_the_stand_in_differs_is_a_metric_where_it_searched(params):
+    seeds = [FIRST.assign(seed=0, pgd_search_pred=[3, 9], cw_pred=[1, 1], cw_search_pred=[1, 1])]
+    measured = listed(params, "pgd", "cw", "autoattack", "square")
+    rows = suite_rows(seeds, params.evaluate)
+    assert suite_metrics(rows, measured)["search_differs"] == pytest.approx(0.25)
+    rows = suite_rows([FIRST.assign(seed=0)], params.evaluate)
+    assert "search_differs" not in suite_metrics(rows, measured)

@@ -1,15 +1,27 @@
 """Work handed out to processes: the same results, in the same order, however many there are."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from tla import workers
 from tla.params import UserError
-from tla.workers import map_parallel
+from tla.workers import Opened, map_parallel
 
+STAGES = Path(workers.__file__).parents[1]
 CORES = len(os.sched_getaffinity(0))
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    monkeypatch.delenv(workers.CLUSTER, raising=False)
+
+
 both = pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "one by one"])
 
 
@@ -62,3 +74,91 @@ def test_what_the_user_can_mend_reaches_the_caller_as_one_line(parallel):
         raise UserError(f"params.yaml: {item}: no such thing")
     with pytest.raises(UserError, match="^params.yaml: 1: no such thing$"):
         map_parallel(refuse, [1, 2], "items", parallel=parallel)
+
+
+# Several GPUs
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, or so it believes."""
+    monkeypatch.setattr(workers, "_devices", lambda: ["3", "5"])
+
+
+def on_gpus(function, items):
+    return map_parallel(function, items, "items", parallel=False)
+
+
+def test_every_gpu_has_a_process_that_sees_no_other_from_its_start(gpus):
+    """Before torch is imported there; this process sees what it saw."""
+    before = os.environ.get(workers.VISIBLE)
+
+    def look(item):
+        time.sleep(0.2)
+        start = Path("/proc/self/environ").read_text().split("\0")
+        return os.getpid(), os.environ[workers.VISIBLE], "torch" in sys.modules, [
+            line.partition("=")[2] for line in start if line.startswith(workers.VISIBLE)]
+
+    found = on_gpus(look, range(8))
+    assert {(device, tuple(start)) for _, device, _, start in found} == {
+        ("3", ("3",)), ("5", ("5",))}
+    assert len({process for process, *_ in found} - {os.getpid()}) == 2
+    assert not any(loaded for _, _, loaded, _ in found)
+    assert os.environ.get(workers.VISIBLE) == before
+
+
+def test_gpus_give_results_in_the_order_of_the_items_and_share_them_as_they_get_done(gpus):
+    def slow_first(item):
+        time.sleep(0 if item else 1)
+        return item, os.environ[workers.VISIBLE]
+
+    found = on_gpus(slow_first, list(range(12)))
+    assert [item for item, _ in found] == list(range(12))
+    assert len({device for item, device in found if item}) == 1, "one waits for the first item"
+
+
+def test_a_function_carries_its_values_to_gpus_and_opens_there_what_is_opened(gpus, tmp_path):
+    """Once a process."""
+    def opened(path):
+        with open(path, "a") as file:
+            file.write("x")
+        return len("content")
+
+    content, factor = Opened(opened, str(tmp_path / "opened")), 3
+    assert on_gpus(lambda item: item * factor * content.content, range(6)) == [
+        item * 21 for item in range(6)]
+    assert 2 <= len((tmp_path / "opened").read_text()) <= 3
+
+
+def test_errors_of_gpus_reach_the_caller(gpus):
+    def refuse(item):
+        if item == 2:
+            raise UserError("params.yaml: 2: no such thing")
+        return 1 / item
+
+    with pytest.raises(UserError, match="^params.yaml: 2: no such thing$"):
+        on_gpus(refuse, [1, 2, 3])
+    with pytest.raises(ZeroDivisionError):
+        on_gpus(refuse, [0, 1])
+
+
+def test_one_gpu_or_one_item_is_computed_here(gpus, monkeypatch):
+    here = os.getpid()
+    assert on_gpus(lambda _: os.getpid(), [0]) == [here]
+    monkeypatch.setattr(workers, "_devices", lambda: ["3"])
+    assert on_gpus(lambda _: os.getpid(), range(3)) == [here] * 3
+
+
+@pytest.mark.parametrize(("visible", "count", "names"), [
+    (None, 0, []), (None, 2, ["0", "1"]), ("", 0, []), ("2,7", 2, ["2", "7"]),
+    ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a", "GPU-b"])])
+def test_gpus_have_the_names_that_this_process_sees_them_by(visible, count, names, monkeypatch):
+    monkeypatch.delenv(workers.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(workers.VISIBLE, visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert workers._devices() == names
+
+
+def test_what_hands_out_work_imports_no_torch():
+    code = "import sys, tla.workers; sys.exit(bool({'torch', 'distributed'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=STAGES, check=True)

@@ -81,6 +81,7 @@ class Model:
     """Network: `widths` are those of its layers, the last being the embedding h.
 
     Images are normalised by `mean` and `std` per channel, or each by its own where both are null.
+    `channels_last` is the layout of activations in memory; it decides the last bits, and speed.
     """
 
     architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet",
@@ -88,6 +89,7 @@ class Model:
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
+    channels_last: Flag
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -144,8 +146,12 @@ Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="
 
 @dataclass(frozen=True, config=CHECKED)
 class Train:
-    """Optimisation, the same for every method; `selection` is the attack that picks checkpoints."""
+    """Optimisation, the same for every method; `selection` is the attack that picks checkpoints.
 
+    `precision` is that of forward passes in training; weights and validation are in float32.
+    """
+
+    precision: Literal["float32", "bfloat16"]
     epochs: Count
     batch: Count
     optimizer: Literal["adam", "sgd"]
@@ -170,6 +176,17 @@ class Mining:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Precision:
+    """In what the steps of the suite's gradient attacks run; float32 decides every outcome.
+
+    Where `search` is bfloat16, so many steps before each budget are in float32 (`exact_steps`).
+    """
+
+    search: Literal["float32", "bfloat16"]
+    exact_steps: Natural
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Evaluate:
     """The suite: every attack by name; gradient attacks see `batch` images at a time.
 
@@ -178,6 +195,7 @@ class Evaluate:
     """
 
     batch: Count
+    precision: Precision
     sample_seed: Natural
     images: dict[Name, Count]
     seeds: dict[Name, Seeds]

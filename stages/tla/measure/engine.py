@@ -3,18 +3,20 @@
 A logits function, images in [0, 1], labels and a generator go in; images and outcomes come out.
 Only input gradients are computed, and the model is left as it was found. The outcome of every
 example is that of the plain loop `tla.train.pgd.pgd_linf`, read at several budgets, but an example
-is stepped no further once its future is known.
+is stepped no further once its future is known (`tla.measure.ascent`). A cheaper stand-in of the
+model may search; the model itself decides.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tla.measure.ascent import Ascent, Ball
 from tla.outcomes import CONVENTIONS
 from tla.params import Attack
-from tla.train.pgd import Logits, Loss, cross_entropy, input_gradient, margin, random_start
+from tla.train.pgd import Logits, Loss, cross_entropy, margin, random_start
 
 
 def margin_50(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,11 +40,20 @@ def least_likely(logits_fn: Logits, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A stand-in for the model that most steps ask, and how many before each budget do not."""
+
+    logits_fn: Logits
+    exact_steps: int
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What an attack did to n examples.
 
     `last[b]`: correct after the last of `steps[b]` steps, in every restart (as the paper has it).
-    `worst[b]`: correct at every step up to `steps[b]`, in every restart (monotone; the headline).
+    `worst[b]`: correct at every step up to `steps[b]`, in every restart (monotone; the headline);
+    of the steps of a search, at the one that the stand-in found worst.
     `last` is None where the attack ran under the convention "worst": it stopped early.
     `x_adv` is the final iterate of the restart that first broke the example at the largest budget,
     else of the last restart.
@@ -54,17 +65,20 @@ class AttackResult:
 
 
 def run_attack(logits_fn: Logits, x: Tensor, y: Tensor, attack: Attack, *, eps: float,
-               convention: str, generator: torch.Generator) -> AttackResult:
+               convention: str, generator: torch.Generator,
+               search: Search | None = None) -> AttackResult:
     """Attack x [n, c, h, w] with labels y [n] and record who survives each budget of attack.steps.
 
     Three savings, all exact: an example whose iterate repeats is not stepped further (not with
     momentum, whose state does not repeat); under the convention "worst" an example is done at its
     first misclassification; a broken example is left out of later restarts.
+    With `search`, most steps follow its gradients; who is correct is always said by `logits_fn`.
     Raises ValueError for an unknown loss, momentum or convention and logits that are not finite.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}")
     loss, labels = _objective(logits_fn, x, y, attack.loss)
+    whole = Ball(x, y, labels, eps)
     worst = torch.ones(len(attack.steps), len(x), dtype=torch.bool, device=x.device)
     last, x_adv = worst.clone(), x.clone()
     outcome = worst if convention == "worst" else last      # filled in place below
@@ -72,14 +86,17 @@ def run_attack(logits_fn: Logits, x: Tensor, y: Tensor, attack: Attack, *, eps: 
     for _ in range(attack.restarts):
         if not len(unbroken):
             break
-        part = x[unbroken]
-        start = random_start(part, eps, generator) if attack.random_start else part
-        run = _Run(part, start, y[unbroken], labels[unbroken], eps, attack, convention)
-        run.ascend(logits_fn, loss, attack.rel_step_size * eps)
+        ball = whole.take(unbroken)
+        start = random_start(ball.x, eps, generator) if attack.random_start else ball.x
+        run = _Run(ball, start, attack, convention == "worst")
+        if search is None:
+            run.exact(logits_fn, loss)
+        else:
+            run.searched(logits_fn, search, loss)
         intact = outcome[-1, unbroken]
-        x_adv[unbroken[intact]] = run.final[intact]
-        worst[:, unbroken] &= run.worst()
-        last[:, unbroken] &= run.last()
+        x_adv[unbroken[intact]] = run.x[intact]
+        worst[:, unbroken] &= run.worst
+        last[:, unbroken] &= run.last
         unbroken = unbroken[outcome[:, unbroken].any(0)]
     return AttackResult(x_adv, worst, None if convention == "worst" else last)
 
@@ -93,126 +110,67 @@ def _objective(logits_fn: Logits, x: Tensor, y: Tensor, name: str) -> tuple[Loss
     return LOSSES[name], y
 
 
-@dataclass
-class _Active:
-    """The examples still being stepped, one row each."""
-
-    index: Tensor       # row in the whole batch
-    x: Tensor           # current iterate
-    low: Tensor         # bounds of the eps ball within [0, 1]
-    high: Tensor
-    y: Tensor
-    labels: Tensor
-    velocity: Tensor
-    mark: Tensor        # earlier iterate that repeats are looked for against
-
-    def keep(self, rows: Tensor) -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[rows])
-
-
 class _Run:
-    """One restart: steps every example until its outcome at every budget is known.
+    """One restart from `start`: who is correct at each budget, `worst` and `last`, [budgets, n]."""
 
-    With a fixed step the next iterate depends on the present one alone, so an iterate seen twice
-    means a cycle. Brent's method finds it with one stored iterate, renewed at powers of two. An
-    example in a cycle of period p is stepped on to the first step that is congruent to the last one
-    modulo p, where its iterate equals the last one's.
-    """
+    def __init__(self, ball: Ball, start: Tensor, attack: Attack, stop_when_wrong: bool):
+        self.ball, self.attack, self.stop_when_wrong = ball, attack, stop_when_wrong
+        self.x, self.velocity = start.clone(), torch.zeros_like(start)
+        shape = len(attack.steps), len(start)
+        self.worst = torch.ones(shape, dtype=torch.bool, device=start.device)
+        self.last = self.worst.clone()
 
-    def __init__(self, x, start, y, labels, eps: float, attack: Attack, convention: str):
-        n, device = len(x), x.device
-        self.attack, self.total = attack, attack.steps[-1]
-        self.stop_when_wrong = convention == "worst"
-        self.active = _Active(
-            index=torch.arange(n, device=device), x=start, y=y, labels=labels,
-            low=(x - eps).clamp(0, 1), high=(x + eps).clamp(0, 1),
-            velocity=torch.zeros_like(x), mark=start)
-        self.correct = torch.ones(self.total + 1, n, dtype=torch.bool, device=device)
-        self.end = torch.full((n,), self.total, device=device)
-        self.period = torch.zeros(n, dtype=torch.long, device=device)
-        self.cycle_start = torch.zeros_like(self.period)
-        self.mark_step = 0
-        self.final = start.clone()
+    def exact(self, logits_fn: Logits, loss: Loss) -> None:
+        """Every step asks the model."""
+        rows = torch.arange(len(self.x), device=self.x.device)
+        run = self._ascent(self.attack.steps, rows, searches=False).run(logits_fn, loss)
+        self.x, self.worst, self.last = run.final, run.worst(), run.last()
 
-    def ascend(self, logits_fn: Logits, loss: Loss, step_size: float) -> None:
-        for step in range(self.total + 1):
-            logits, gradient = self._look(logits_fn, loss, step)
-            if self.attack.momentum == "none":
-                self._find_cycles(step)
-            done = self._record(logits, step)
-            if done.all():
-                return
-            if done.any():
-                self.active.keep(~done)
-                gradient = gradient[~done]
-            self._move(gradient, step_size)
+    def searched(self, logits_fn: Logits, search: Search, loss: Loss) -> None:
+        """Up to each budget the search, then the model for the last steps.
 
-    def _look(self, logits_fn: Logits, loss: Loss, step: int) -> tuple[Tensor, Tensor | None]:
-        """Logits at the iterates and, but for the last ones, the gradient there."""
-        active, gradient = self.active, None
-        if step < self.total:
-            logits, gradient = input_gradient(logits_fn, active.x, active.labels, loss)
-        else:
-            with torch.no_grad():
-                logits = logits_fn(active.x)
-        if not logits.isfinite().all():     # argmax would call such an example correct at random
-            raise ValueError(
-                f"the model returned logits that are not finite at attack step {step}")
-        return logits, gradient
+        What the search finds worst is shown to the model before these. Whoever it breaks there is
+        broken from this budget on, and under the convention "worst" stepped no further.
+        """
+        done = 0
+        for i, budget in enumerate(self.attack.steps):
+            cheap = max(budget - done - search.exact_steps, 0)
+            rows = self._left()
+            if cheap and len(rows):
+                run = self._ascent([cheap], rows, searches=True).run(search.logits_fn, loss)
+                self._keep(run, rows)
+                self._decide(logits_fn, run, rows, i)
+                rows = self._left()
+            if len(rows):
+                exact = budget - done - cheap
+                run = self._ascent([exact], rows, searches=False).run(logits_fn, loss)
+                self._keep(run, rows)
+                self.worst[i:, rows] &= run.worst()[-1]
+                self.last[i, rows] = run.last()[-1]
+            done = budget
 
-    def _find_cycles(self, step: int) -> None:
-        active = self.active
-        if step:
-            repeats = (active.x == active.mark).flatten(1).all(1)
-            found = active.index[repeats & (self.period[active.index] == 0)]
-            period = step - self.mark_step
-            self.period[found], self.cycle_start[found] = period, self.mark_step
-            self.end[found] = step + (self.total - step) % period
-        if step & (step - 1) == 0:
-            active.mark, self.mark_step = active.x, step
+    def _ascent(self, budgets: list[int], rows: Tensor, searches: bool) -> Ascent:
+        """From where the rows stand now."""
+        return Ascent(self.ball.take(rows), self.x[rows], self.velocity[rows], self.attack,
+                      budgets, stop_when_wrong=self.stop_when_wrong, searches=searches)
 
-    def _record(self, logits: Tensor, step: int) -> Tensor:
-        """Note who is correct, and the final iterates of those who are done: [active] bool."""
-        active = self.active
-        right = logits.argmax(1) == active.y
-        self.correct[step, active.index] = right
-        done = self.end[active.index] == step
+    def _left(self) -> Tensor:
+        """Rows to be stepped on: all, but the broken under the convention "worst"."""
         if self.stop_when_wrong:
-            done |= ~right
-        self.final[active.index[done]] = active.x[done]
-        return done
+            return self.worst[-1].nonzero().squeeze(1)
+        return torch.arange(len(self.x), device=self.x.device)
 
-    def _move(self, gradient: Tensor, step_size: float) -> None:
-        active = self.active
-        active.velocity = _momentum(active.velocity, gradient, self.attack)
-        sign = active.velocity.sign()
-        active.x = torch.add(active.x, sign, alpha=step_size).clamp(active.low, active.high)
+    def _keep(self, run: Ascent, rows: Tensor) -> None:
+        self.x[rows], self.velocity[rows] = run.final, run.velocity
 
-    def worst(self) -> Tensor:
-        """Correct at every step up to each budget, [budgets, n]."""
-        return torch.stack([self.correct[: budget + 1].all(0) for budget in self.attack.steps])
-
-    def last(self) -> Tensor:
-        """Correct at the last step of each budget, [budgets, n]."""
-        steps = [self._same_iterate(budget) for budget in self.attack.steps]
-        return self.correct.gather(0, torch.stack(steps))
-
-    def _same_iterate(self, budget: int) -> Tensor:
-        """For each example, an observed step whose iterate is that of step `budget`."""
-        phase = (budget - self.cycle_start) % self.period.clamp(min=1)
-        in_cycle = (self.period > 0) & (budget > self.cycle_start)
-        return torch.where(in_cycle, self.cycle_start + phase, budget)
-
-
-def _momentum(velocity: Tensor, gradient: Tensor, attack: Attack) -> Tensor:
-    """What is followed instead of the gradient: nothing else ("none"), the paper's running average
-    ("average"), or the sum of gradients of L1 norm 1 ("l1": MIM, Dong et al. 2018)."""
-    if attack.momentum == "none":
-        return gradient
-    if attack.momentum == "average":
-        return attack.decay * velocity + (1 - attack.decay) * gradient
-    if attack.momentum != "l1":
-        raise ValueError(f"unknown momentum {attack.momentum!r}")
-    norm = gradient.flatten(1).abs().sum(1).clamp(min=torch.finfo(gradient.dtype).tiny)
-    return attack.decay * velocity + gradient / norm.view(-1, *[1] * (gradient.ndim - 1))
+    def _decide(self, logits_fn: Logits, run: Ascent, rows: Tensor, i: int) -> None:
+        """Ask the model about the images that the search took for misclassified."""
+        suspects = (~run.worst()[-1]).nonzero().squeeze(1)
+        if not len(suspects):
+            return
+        with torch.no_grad():
+            wrong = logits_fn(run.worst_x[suspects]).argmax(1) != self.ball.y[rows[suspects]]
+        broken = rows[suspects[wrong]]
+        self.worst[i:, broken] = False
+        if self.stop_when_wrong:
+            self.x[broken] = run.worst_x[suspects[wrong]]

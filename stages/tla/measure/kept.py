@@ -4,7 +4,6 @@ The files stay after the stage, beside DVC's outputs and not among them: what a 
 not depend on what was measured before, and a persisted output would be part of its lock.
 """
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -16,8 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tla.measure.answers import Columns
-
-LIBRARY = Path(__file__).parents[2]     # the folder that the package `tla` lies in
 
 
 def kept(path: Path, key: dict, function: Callable[[], Columns]) -> Columns:
@@ -62,29 +59,3 @@ def digest_of(columns: Columns) -> str:
         digest.update(f"{name} {values.dtype} {values.shape} ".encode())
         digest.update(values)
     return digest.hexdigest()
-
-
-def code_of(*modules: str) -> str:
-    """SHA-256 over the source of modules of this library and of all they import, however deep."""
-    found, waiting = {}, list(modules)
-    while waiting:
-        place = LIBRARY.joinpath(*waiting.pop().split("."))
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
-            if path.exists() and path not in found:
-                found[path] = path.read_bytes()
-                waiting += _imported(found[path])
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        digest.update(found[path])
-    return digest.hexdigest()
-
-
-def _imported(source: bytes) -> list[str]:
-    """Names that a source may import as modules: `from tla import files` is tla and tla.files."""
-    names = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names

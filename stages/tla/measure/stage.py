@@ -1,5 +1,6 @@
 """What the stages that measure start from: data, trained networks, samples of images, kept work."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from tla.measure.answers import Columns, check_model
-from tla.measure.kept import code_of, digest_of, kept
+from tla.measure.kept import digest_of, kept
 from tla.params import Params, UserError
-from tla.train.chance import deterministic
+from tla.sources import code_of
+from tla.train.chance import deterministic, stream_seed
 from tla.train.checkpoints import load_model, model_path
 from tla.train.data import TEST, Dataset, Split
 from tla.train.models import Classifier
@@ -25,17 +27,48 @@ FITNESS_IMAGES = 100    # that a network is asked about before it is attacked
 class Job:
     """One measurement of one network: function(network, split, **settings) -> columns.
 
-    It sees a sample of `images` of `part`, None = all. `passes`: how often it asks about an image,
-    roughly; only the order of jobs hangs on it.
+    It sees a sample of `images` of `part`, None = all, and no more than `batch` of them in one
+    call, None = all. `passes`: how often it asks about an image, roughly; only the order of work
+    hangs on it.
     """
 
     name: str
     seed: int
     part: int
     images: int | None
+    batch: int | None
     passes: int
     function: Callable[..., Columns]
     settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The `number`-th call of a job, from 0, on the images `start` to `stop` of its sample."""
+
+    job: Job
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Of what is kept; no name of a job holds a dot."""
+        return f"{self.job.name}.{self.number}" if self.number else self.job.name
+
+    @property
+    def cost(self) -> int:
+        """About how often it asks the network."""
+        return self.job.passes * (self.stop - self.start)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Those of the job. Chance has a stream of its own in every slice, the job's in the first:
+        what is drawn does not hang on who computes which."""
+        settings = self.job.settings
+        if not self.number or "seed" not in settings:
+            return settings
+        return settings | {"seed": stream_seed(settings["seed"], "evaluation", self.number)}
 
 
 class Stage:
@@ -48,8 +81,13 @@ class Stage:
         self.rows, self.embedding = folder / "rows", folder / "embedding"
         self.reports = Path("reports", params.dataset)
         self.fit: set[Path] = set()
+        self.code: dict[str, str] = {}      # of modules, which take longer to read than to ask
         # On the cores of this machine, or one by one on its GPU.
         self.parallel = partial(map_parallel, parallel=self.device.type == "cpu")
+
+    def __reduce__(self):
+        """A worker elsewhere opens the study itself, once for all the work of one call."""
+        return Stage, (self.params,)
 
     def network(self, model: str, seed: int) -> Classifier:
         """A trained network in evaluation mode. Raises UserError if it is unfit to be attacked."""
@@ -92,7 +130,12 @@ class Stage:
         images = {"x": split.x, "y": split.y, "idx": split.idx}
         return {"weights": self.digest(model, seed), "images": digest_of(images),
                 "function": function.__name__, "settings": settings,
-                "code": code_of(function.__module__, "tla.train.models")}
+                "code": self._code(function.__module__)}
+
+    def _code(self, module: str) -> str:
+        if module not in self.code:
+            self.code[module] = code_of(module, "tla.train.models")
+        return self.code[module]
 
     def digest(self, model: str, seed: int) -> str:
         """SHA-256 of a file of weights. Raises UserError where there is none."""
@@ -102,24 +145,49 @@ class Stage:
         return digest_of(load_file(path))
 
     def measure(self, model: str, jobs: list[Job]) -> dict[tuple[str, int], pd.DataFrame]:
-        """seed, idx, label and the columns of every job, by its name and seed; long jobs first.
+        """seed, idx, label and the columns of every job, by its name and seed; long work first.
 
         Every network is asked whether it is fit before the first is attacked.
         """
+        self.code.clear()       # it may have been edited since the last call
         for seed in sorted({job.seed for job in jobs}):
             self.network(model, seed)
-        order = sorted(jobs, key=self._cost, reverse=True)
-        frames = self.parallel(lambda job: self._frame(model, job), order, f"measuring {model}")
-        return {(job.name, job.seed): frame for job, frame in zip(order, frames, strict=True)}
+        slices = []
+        for job in jobs:
+            slices += self._slices(job)
+        slices.sort(key=lambda one: one.cost, reverse=True)
+        frames = self.parallel(lambda one: self._frame(model, one), slices, f"measuring {model}")
+        return _joined(slices, frames)
 
-    def _cost(self, job: Job) -> int:
-        return job.passes * (job.images or int((self.data.part[0] == job.part).sum()))
+    def _slices(self, job: Job) -> list[Slice]:
+        rows = self.data.part[self.params.seeds.index(job.seed)] == job.part
+        images = min(int(rows.sum()), job.images or len(rows))
+        size = job.batch or images
+        return [Slice(job, number, start, min(start + size, images))
+                for number, start in enumerate(range(0, images, size))]
 
-    def _frame(self, model: str, job: Job) -> pd.DataFrame:
-        split = self.sample(job.seed, job.part, job.images)
+    def _frame(self, model: str, one: Slice) -> pd.DataFrame:
+        job, settings = one.job, one.settings
+        split = self.sample(job.seed, job.part, job.images).take(slice(one.start, one.stop))
         network = self.network(model, job.seed)     # refused, if need be, whatever is kept
-        key = self.key(model, job.seed, split, job.function, job.settings)
-        columns = self.kept(model, job.seed, job.name, key,
-                            lambda: job.function(network, split, **job.settings))
+        key = self.key(model, job.seed, split, job.function, settings)
+        columns = self.kept(model, job.seed, one.name, key,
+                            lambda: job.function(network, split, **settings))
         frame = {"seed": job.seed, "idx": split.idx.cpu().numpy(), "label": split.y.cpu().numpy()}
         return pd.DataFrame(frame | {name: column.numpy() for name, column in columns.items()})
+
+
+def _joined(slices: list[Slice], frames: list[pd.DataFrame]) -> dict[tuple[str, int], pd.DataFrame]:
+    """The rows of every job by its name and seed, its slices below each other.
+
+    A complaint in one slice is one about the network, and stands at all images.
+    """
+    parts = defaultdict(list)   # in order: the sort by cost is stable, and the last slice smallest
+    for one, frame in zip(slices, frames, strict=True):
+        parts[one.job.name, one.job.seed].append(frame)
+    found = {}
+    for place, below in parts.items():
+        found[place] = rows = pd.concat(below, ignore_index=True)
+        for name in rows.filter(regex="^complaint_"):
+            rows[name] = rows[name].max()
+    return found

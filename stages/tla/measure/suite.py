@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tla.measure.answers import Columns, predict, returned
 from tla.measure.engine import run_attack
+from tla.measure.precision import search_of
 from tla.measure.referee import check
 from tla.outcomes import CLEAN, ROBUST, WHITE_BOX, Outcome, is_outcome, outcome_columns
-from tla.params import Attack, Evaluate
+from tla.params import Attack, Evaluate, Precision
 from tla.train.chance import stream
 from tla.train.data import Split
 
@@ -23,24 +24,28 @@ def clean_columns(model: nn.Module, split: Split, *, batch: int) -> Columns:
 
 
 def attack_columns(model: nn.Module, split: Split, name: str, attack: Attack, *, eps: float,
-                   batch: int, seed: int) -> Columns:
+                   precision: Precision, batch: int, seed: int) -> Columns:
     """Outcome of one gradient attack on every image, `batch` at a time, each column [n].
 
     <attack>_linf: largest pixel change; <attack>_pred: class of the image it returns; at each
     budget, 1 where correct under the conventions `last` and `worst`. The random numbers are those
-    of the training seed and the attack's name.
+    of the training seed and the attack's name. Where a stand-in of the model searches,
+    <attack>_search_pred is the class that it gives the image returned.
     """
     generator = stream(seed, "evaluation", split.x.device, crc32(name.encode()))
-    parts = []
+    search, parts = search_of(model, precision), []
     for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True):
-        parts.append(_attack_batch(model, x, y, name, attack, eps, generator))
+        parts.append(_attack_batch(model, search, x, y, name, attack, eps, generator))
     return {column: torch.cat([part[column] for part in parts]) for column in parts[0]}
 
 
-def _attack_batch(model, x, y, name, attack, eps, generator) -> Columns:
+def _attack_batch(model, search, x, y, name, attack, eps, generator) -> Columns:
     result = run_attack(lambda images: model(images)[0], x, y, attack, eps=eps, convention="last",
-                        generator=generator)
+                        generator=generator, search=search)
     columns = returned(model, x, result.x_adv, name, eps, len(x))
+    if search is not None:
+        with torch.no_grad():
+            columns[f"{name}_search_pred"] = search.logits_fn(result.x_adv).argmax(1)
     for i, steps in enumerate(attack.steps):
         budget = str(steps) if len(attack.steps) > 1 else None
         columns[str(Outcome(name, budget, "last"))] = result.last[i].byte()
@@ -120,6 +125,17 @@ def suite_metrics(rows: pd.DataFrame, evaluate: Evaluate) -> dict[str, float | i
         last = [column for column in found if column.endswith("_last")]
         shown.append((last or found)[-1])
     metrics = {"images": rows.idx.nunique(), "seeds": rows.seed.nunique()}
+    if searched := [column for column in rows if column.endswith("_search_pred")]:
+        metrics["search_differs"] = _search_differs(rows, searched)
     for outcome in shown:
         metrics[f"{outcome}_accuracy"] = float(rows[outcome].groupby(rows.idx).mean().mean())
     return metrics
+
+
+def _search_differs(rows: pd.DataFrame, searched: list[str]) -> float:
+    """Share of the images returned that the stand-in puts into another class than the model."""
+    differs = []
+    for column in searched:
+        seen = rows[rows[column].notna()]
+        differs.append((seen[column] != seen[column.replace("_search_", "_")]).mean())
+    return float(pd.Series(differs).mean())

@@ -26,4 +26,5 @@ def deterministic() -> torch.device:
     # As use_deterministic_algorithms(True), which also loads the compiler, a second per stage.
     torch.set_deterministic_debug_mode("error")
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False     # float32 on a GPU too: it decides outcomes
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -4,7 +4,6 @@ A file says which architecture it is, with which parameters and by which code it
 Loading it into another architecture, or under parameters that differ from today's, is refused.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -13,21 +12,18 @@ from safetensors.torch import load_file, save_file
 
 from tla.params import Params, UserError
 from tla.train.data import Dataset
-from tla.train.methods import training_parameters
+from tla.train.methods import training_code, training_parameters
 from tla.train.models import Classifier, build
-
-
-def code_fingerprint() -> str:
-    """SHA-256 over this folder: the code that decides how a model is trained."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+from tla.train.ranks import size
 
 
 def training_key(params: Params, name: str, position: int) -> str:
-    """What an interrupted training must agree on to be continued; the position decides the fold."""
-    known = [training_parameters(params, name), params.seeds, position, code_fingerprint()]
+    """What an interrupted training must agree on to be continued; the position decides the fold.
+
+    The number of ranks is part of it: it decides how sums are rounded.
+    """
+    known = [training_parameters(params, name), training_code(params, name), params.seeds, position,
+             size()]
     return json.dumps(known, sort_keys=True)
 
 
@@ -41,10 +37,11 @@ def save_model(path: Path, network: Classifier, params: Params, name: str, seed:
     """Write the weights; the file appears whole or not at all."""
     about = {"architecture": params.model.architecture, "shape": list(data.shape),
              "classes": data.classes, "seed": seed, "params": training_parameters(params, name),
-             "code": code_fingerprint()}
+             "code": training_code(params, name)}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    save_file(network.state_dict(), unfinished, {"about": json.dumps(about, sort_keys=True)})
+    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(weights, unfinished, {"about": json.dumps(about, sort_keys=True)})
     unfinished.replace(path)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tla.params import UserError
+from tla.train.ranks import ALONE, Part
 
 
 def hardest_negative(anchor: Tensor, y: Tensor, pool: Tensor,
@@ -31,15 +32,16 @@ def hardest_negative(anchor: Tensor, y: Tensor, pool: Tensor,
 class Miner:
     """Draws positives and negatives from the training images x [n, c, h, w] with classes y [n].
 
-    `augment` is the training augmentation, images [n, c, h, w] to images of the same shape.
+    `augment` is the training augmentation, images [n, c, h, w] to images of the same shape. Anchors
+    are a rank's `part` of the batch.
     """
 
     def __init__(self, x: Tensor, y: Tensor, batch: int, augment: Callable[[Tensor], Tensor],
-                 generator: torch.Generator):
+                 generator: torch.Generator, part: Part = ALONE):
         if batch > len(x):
             raise UserError(f"mining.batch is {batch}, but there are only {len(x)} training images")
         self.x, self.y, self.batch = x, y, batch
-        self.augment, self.generator = augment, generator
+        self.augment, self.generator, self.part = augment, generator, part
         same, other = [], []
         for k in range(int(y.max()) + 1):
             same.append(torch.nonzero(y == k).squeeze(1))
@@ -48,7 +50,7 @@ class Miner:
 
     def positives(self, y: Tensor) -> Tensor:
         """A random image of each class of y; as the authors have it, perhaps the anchor's twin."""
-        return self.augment(self.x[self.same.draw(y, self.generator)])
+        return self._drawn(self.same, y)
 
     def negatives(self, model: nn.Module, anchor: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """A clean image of another class for each anchor [n, d], and whether one was found [n].
@@ -57,13 +59,17 @@ class Miner:
         draws its own random image of another class (TLA-RN).
         """
         if self.batch == 1:
-            drawn = self.augment(self.x[self.other.draw(y, self.generator)])
-            return drawn, torch.ones_like(y, dtype=torch.bool)
+            return self._drawn(self.other, y), torch.ones_like(y, dtype=torch.bool)
         pool, pool_y = self._pool()
         with torch.no_grad():
-            embedding = model(pool)[1]
+            embedding = self.part.gather(model(self.part.share(pool))[1], len(pool))
         index, found = hardest_negative(anchor, y, embedding, pool_y)
         return pool[index], found
+
+    def _drawn(self, groups: "_Groups", y: Tensor) -> Tensor:
+        """An image of the group of each class of y, drawn for the whole batch."""
+        rows = groups.draw(self.part.gather(y, self.part.whole), self.generator)
+        return self.part.share(self.augment(self.x[rows]))
 
     def _pool(self) -> tuple[Tensor, Tensor]:
         """`batch` different training images, [m, c, h, w], and their classes, [m]."""

@@ -36,7 +36,25 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.body(self.normalize(x))
-        return self.head(embedding), embedding
+        exact = self.head.weight.dtype      # under autocast the layers return bfloat16
+        return self.head(embedding).to(exact), embedding.to(exact)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether what a network says of an image depends on its mode and on the images beside it."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+def embed(network: nn.Module, *images: Tensor) -> list[Tensor]:
+    """The embeddings [n_i, d] of several batches [n_i, c, h, w], all in one pass where it is free.
+
+    With batch norm each batch has a pass of its own, as in the authors' code: its statistics are
+    those of the batch.
+    """
+    if has_batch_norm(network):
+        return [network(part)[1] for part in images]
+    sizes = [len(part) for part in images]
+    return list(network(torch.cat(images))[1].split(sizes))
 
 
 def mlp(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
@@ -83,7 +101,9 @@ def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = BODIES[model.architecture](shape, model.widths)
-        return Classifier(_normalize(model, shape[0]), body, model.widths[-1], classes)
+        network = Classifier(_normalize(model, shape[0]), body, model.widths[-1], classes)
+    # What a convolution gets in one layout it hands on in the same.
+    return network.to(memory_format=torch.channels_last) if model.channels_last else network
 
 
 def _normalize(model: Model, channels: int) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tla.params import Attack
+from tla.train.ranks import ALONE, Part
 
 Logits = Callable[[Tensor], Tensor]          # images [n, c, h, w] -> logits [n, k]
 Loss = Callable[[Tensor, Tensor], Tensor]    # logits [n, k], labels [n] -> loss [n], to be raised
@@ -32,9 +33,9 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 SELECTING: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin}
 
 
-def random_start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """x + U(-eps, eps), clipped to [0, 1]."""
-    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+def random_start(x: Tensor, eps: float, generator: torch.Generator, part: Part = ALONE) -> Tensor:
+    """x + U(-eps, eps), clipped to [0, 1]; x may be a rank's `part` of a batch."""
+    noise = part.rand_like(x, generator)
     return (x + eps * (2 * noise - 1)).clamp(0, 1)
 
 
@@ -68,6 +69,7 @@ class Adversary:
     steps: int
     smoothing: float
     generator: torch.Generator
+    part: Part = ALONE      # of the batch, that the images are
 
     def pgd(self, x: Tensor, y: Tensor) -> Tensor:
         """PGD from a random start on the model's own (smoothed) cross-entropy, as the authors."""
@@ -77,7 +79,7 @@ class Adversary:
 
     def ascend(self, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
         """PGD from a random start on another loss."""
-        start = random_start(x, self.eps, self.generator)
+        start = random_start(x, self.eps, self.generator, self.part)
         return pgd_linf(self.logits_fn, x, y, eps=self.eps, step_size=self.step_size,
                         steps=self.steps, loss=loss, start=start)
 

@@ -18,12 +18,16 @@ from tla.train.methods import METHODS, parse_model
 from tla.train.mining import Miner
 from tla.train.models import Classifier, build
 from tla.train.pgd import Adversary, robust
+from tla.train.ranks import part_of
 from tla.train.resume import Resume
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step: clean images x, adversarial images x_adv, classes y, where triplets come from."""
+    """One step: clean images x, adversarial images x_adv, classes y, where triplets come from.
+
+    Of several ranks each has its rows.
+    """
 
     x: Tensor
     x_adv: Tensor
@@ -42,9 +46,17 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": kernels, "weight_decay": train.weight_decay},
               {"params": others, "weight_decay": 0.0}]
+    _without_compiler(torch.optim.Optimizer)
     if train.optimizer == "adam":
         return torch.optim.Adam(groups, lr=train.lr)
     return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+
+
+def _without_compiler(kind: type) -> None:
+    """Take from PyTorch's optimisers what loads its compiler, a second a process, to step aside."""
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = getattr(kind, name)
+        setattr(kind, name, getattr(method, "__wrapped__", method))
 
 
 def lr_factor(train: Train, step: int, steps: int) -> float:
@@ -70,6 +82,9 @@ class Trainer:
         device = self.train.x.device
         init = stream_seed(seed, "init")
         self.network = build(params.model, data.shape, data.classes, init).to(device)
+        self.part = part_of(params, model.method, model.pool, self.network,
+                            min(params.train.batch, len(self.train.x)))
+        self.wrapped = self.part.wrap(self.network)
         self.optimizer = make_optimizer(self.network, params.train)
         self.streams = {use: stream(seed, use, device)
                         for use in ("shuffle", "augment", "attack", "mining")}
@@ -80,38 +95,51 @@ class Trainer:
 
     def epoch(self) -> None:
         """One pass over the training images; adds the epoch's row to the training log."""
-        sums: dict[str, float] = defaultdict(float)
+        sums: dict[str, Tensor] = defaultdict(float)
         n, batch = len(self.train.x), self.params.train.batch
         order = torch.randperm(n, generator=self.streams["shuffle"], device=self.train.x.device)
         for step in range(self.steps_per_epoch):
             for key, value in self._step(order[step * batch: (step + 1) * batch], step).items():
-                sums[key] += value
+                sums[key] += value.detach().double()    # read at the end: a GPU is not waited for
         self.epochs_done += 1
         row = {"seed": self.seed, "epoch": self.epochs_done}
-        row |= {key: value / self.steps_per_epoch for key, value in sums.items()}
+        row |= {key: self.part.mean(value).item() / self.steps_per_epoch
+                for key, value in sums.items()}
+        if not math.isfinite(row["loss"]):
+            raise UserError(f"{self.params.config}: the loss of {self.name} seed {self.seed} is "
+                            f"{row['loss']} in epoch {self.epochs_done}; try a lower train.lr")
         last = self.epochs_done == self.params.train.epochs
         if last or self.epochs_done % self.params.train.validate_every == 0:
             row |= self._validate()
         self.log.append(row)
 
-    def _step(self, rows: Tensor, step: int) -> dict[str, float]:
+    def _step(self, rows: Tensor, step: int) -> dict[str, Tensor]:
         train, done = self.params.train, self.epochs_done * self.steps_per_epoch + step
         for group in self.optimizer.param_groups:
             factor = lr_factor(train, done, train.epochs * self.steps_per_epoch)
             group["lr"] = train.lr * factor
         x, y = self._augment("augment", self.train.x[rows]), self.train.y[rows]
-        self.network.eval()
-        x_adv = self.method.images(self._adversary(done), x, y)
-        self.network.train()
+        x, y = self.part.share(x), self.part.share(y)
+        with self._precision():
+            x_adv = self._images(x, y, done)
+            batch = Batch(x, x_adv, y, train.label_smoothing, self.miner)
+            loss, logs = self.method.loss(self.wrapped, batch, self.weights)
         self.optimizer.zero_grad()
-        batch = Batch(x, x_adv, y, train.label_smoothing, self.miner)
-        loss, logs = self.method.loss(self.network, batch, self.weights)
-        if not loss.isfinite():
-            raise UserError(f"{self.params.config}: the loss of {self.name} seed {self.seed} is "
-                            f"{loss.item()} in epoch {self.epochs_done + 1}; try a lower train.lr")
-        loss.backward()
+        self.part.weigh(loss).backward()
         self.optimizer.step()
-        return {"loss": loss.item()} | logs
+        return {"loss": loss} | logs
+
+    def _precision(self) -> torch.autocast:
+        """Where forward passes run in bfloat16, if the study trains so; weights stay in float32."""
+        low = self.params.train.precision == "bfloat16"
+        return torch.autocast(self.train.x.device.type, torch.bfloat16, enabled=low)
+
+    def _images(self, x: Tensor, y: Tensor, done: int) -> Tensor:
+        """What the method trains on; no gradient of a weight is prepared for meanwhile."""
+        self.network.eval().requires_grad_(False)
+        x_adv = self.method.images(self._adversary(done), x, y)
+        self.network.train().requires_grad_(True)
+        return x_adv
 
     def _adversary(self, done: int) -> Adversary:
         """The attack after so many steps; eps, and the step with it, grows linearly in the ramp."""
@@ -119,11 +147,11 @@ class Trainer:
         ramp = train.eps_ramp_epochs * self.steps_per_epoch
         eps = (min((done + 1) / ramp, 1.0) if ramp else 1.0) * attack.eps
         return Adversary(self._logits, eps, attack.rel_step_size * eps, attack.steps,
-                         train.label_smoothing, self.streams["attack"])
+                         train.label_smoothing, self.streams["attack"], self.part)
 
     def _miner(self, pool: int) -> Miner:
         return Miner(self.train.x, self.train.y, pool, partial(self._augment, "mining"),
-                     self.streams["mining"])
+                     self.streams["mining"], self.part)
 
     def _augment(self, use: str, x: Tensor) -> Tensor:
         train = self.params.train
@@ -172,8 +200,10 @@ def train_model(trainer: Trainer, resume: Resume,
     """
     if kept := resume.load(trainer.train.x.device):
         trainer.load_state(kept)
+    trainer.part.agree(trainer.epochs_done, trainer.train.x.device)
     for _ in watch(range(trainer.epochs_done, trainer.params.train.epochs)):
         trainer.epoch()
-        resume.keep(trainer.state)
+        if trainer.part.rank == 0:
+            resume.keep(trainer.state)
     trainer.network.load_state_dict(trainer.best)
     return trainer.network.eval(), trainer.log

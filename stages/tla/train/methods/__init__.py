@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tla.params import Params, UserError, checked, load_params
+from tla.sources import code_of
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 METHODS: dict[str, ModuleType] = {
@@ -90,3 +91,12 @@ def training_parameters(params: Params, name: str) -> dict:
     for section in ("dataset", "data", "model", "attack", "train"):
         known[section] = plain[section]
     return known
+
+
+def training_code(params: Params, name: str) -> str:
+    """SHA-256 of the code that trains a model: the loop and all it needs, and the model's method.
+
+    A new method so retrains no other.
+    """
+    method = parse_model(name, params).method.replace("-", "_")
+    return code_of("tla.train.training", f"{__name__}.{method}")

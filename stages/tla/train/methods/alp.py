@@ -31,4 +31,4 @@ def loss(model, batch, parameters):
     which = 0 if parameters.pair == "logits" else 1
     distance, classified = pairing_loss(clean[which], adv[which]), batch.cross_entropy(adv[0])
     return classified + parameters.weight * distance, {
-        "cross_entropy": classified.item(), "pair_distance": distance.item()}
+        "cross_entropy": classified, "pair_distance": distance}

@@ -35,36 +35,31 @@ def loss(model, batch, parameters):
     """AT plus, for each kind of positive that has a margin, a triplet and a norm term.
 
     The anchor is the adversarial image, the positive its clean twin or another image of its class,
-    the negative the mined one; all three embeddings receive gradient, and each is a forward pass of
-    its own as in the authors' code.
+    the negative the mined one; all three embeddings receive gradient.
     """
-    return triplets(model, batch, parameters, switched=False)
+    return triplet_training(model, batch, parameters, switched=False, mined_for=batch.x_adv)
 
 
-def triplets(model, batch, parameters, switched: bool):
+def triplet_training(model, batch, parameters, *, switched: bool, mined_for):
     """The loss of TLA; `switched` swaps anchor and positive (TLA-SA).
 
-    The distance to the negative is then that of the clean image.
+    The distance to the negative is then that of the clean image. The negatives are those nearest
+    to the images `mined_for`.
     """
     import torch
-    negatives, found = mine(model, batch)
-    logits, anchor = model(batch.x_adv)
-    positives = []
-    if parameters.margin_twin is not None:
-        positives.append((parameters.margin_twin, model(batch.x)[1]))
-    if parameters.margin_class is not None:
-        same_class = batch.miner.positives(batch.y)
-        positives.append((parameters.margin_class, model(same_class)[1]))
-    negative = model(negatives)[1]
+    logits, anchor, negatives, found = mine(model, batch, mined_for)
+    margins = [m for m in (parameters.margin_twin, parameters.margin_class) if m is not None]
+    positives, negative = others(model, batch, negatives, parameters.margin_twin is not None,
+                                 parameters.margin_class is not None)
     total = classified = batch.cross_entropy(logits)
     logs = []
-    for margin, positive in positives:
+    for margin, positive in zip(margins, positives, strict=True):
         triplet, norm, log = metric_terms(anchor, positive, negative, found, margin, switched)
         total = total + parameters.lambda1 * triplet + parameters.lambda2 * norm
         logs.append(log)
-    mean = torch.stack(logs).mean(0).tolist()
-    return total, dict(zip(LOGS, mean, strict=True), cross_entropy=classified.item(),
-                       no_negative=1 - found.float().mean().item())
+    mean = torch.stack(logs).mean(0)
+    return total, dict(zip(LOGS, mean, strict=True), cross_entropy=classified,
+                       no_negative=1 - found.float().mean())
 
 
 def metric_terms(anchor, positive, negative, found, margin: float, switched: bool):
@@ -81,12 +76,31 @@ def metric_terms(anchor, positive, negative, found, margin: float, switched: boo
     return triplet, norm, log.detach()
 
 
-def mine(model, batch):
-    """Negatives for the adversarial anchors; features in evaluation mode as the authors."""
+def others(model, batch, negatives, twin: bool, same_class: bool):
+    """Embeddings of the wanted kinds of positives, a list, and of the negatives."""
+    from tla.train.models import embed
+    images = [batch.x] if twin else []
+    if same_class:
+        images.append(batch.miner.positives(batch.y))
+    *positives, negative = embed(model, *images, negatives)
+    return positives, negative
+
+
+def mine(model, batch, mined_for):
+    """Logits and embeddings of the adversarial images, negatives, and whether there is one.
+
+    Features for mining are those of the evaluation mode, as the authors'; without batch norm the
+    pass for the loss gives those of the adversarial images too.
+    """
     import torch
+
+    from tla.train.models import has_batch_norm
+    if mined_for is batch.x_adv and not has_batch_norm(model):
+        logits, anchor = model(batch.x_adv)
+        return logits, anchor, *batch.miner.negatives(model, anchor.detach(), batch.y)
     model.eval()
     with torch.no_grad():
-        anchor = model(batch.x_adv)[1]
-    negatives, found = batch.miner.negatives(model, anchor, batch.y)
+        features = model(mined_for)[1]
+    negatives, found = batch.miner.negatives(model, features, batch.y)
     model.train()
-    return negatives, found
+    return *model(batch.x_adv), negatives, found

@@ -1,5 +1,7 @@
 """TLA-SA: TLA with a switched anchor, the clean image; the adversarial one is the positive."""
 
+from typing import Literal
+
 from pydantic.dataclasses import dataclass
 
 from tla.params import CHECKED, Count
@@ -12,8 +14,10 @@ MINES = True
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters(tla.Parameters):
-    """Those of TLA, and a pool of its own, so that an ablation of mining.batch leaves it alone."""
+    """Those of TLA, which image negatives are nearest to (authors: the adversarial one), and a pool
+    of its own, so that an ablation of mining.batch leaves it alone."""
 
+    mined_for: Literal["clean", "adversarial"]
     mining_batch: Count
 
 
@@ -24,4 +28,5 @@ def images(adversary, x, y):
 
 def loss(model, batch, parameters):
     """That of TLA with anchor and positive swapped."""
-    return tla.triplets(model, batch, parameters, switched=True)
+    mined_for = batch.x if parameters.mined_for == "clean" else batch.x_adv
+    return tla.triplet_training(model, batch, parameters, switched=True, mined_for=mined_for)

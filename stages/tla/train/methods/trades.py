@@ -32,4 +32,4 @@ def loss(model, batch, parameters):
     clean, adv = model(batch.x)[0], model(batch.x_adv)[0]
     divergence, classified = kl_divergence(adv, clean).mean(), batch.cross_entropy(clean)
     return classified + parameters.beta * divergence, {
-        "cross_entropy": classified.item(), "divergence": divergence.item()}
+        "cross_entropy": classified, "divergence": divergence}
