@@ -4,6 +4,7 @@
 with dashes, so the parts cannot run into each other.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -57,3 +58,13 @@ def is_outcome(name: str) -> bool:
 def outcome_columns(rows: pd.DataFrame) -> list[str]:
     """The columns of a table that hold outcomes."""
     return [column for column in rows if is_outcome(column)]
+
+
+def draw_std(shares: pd.Series, draws: int) -> float:
+    """Standard deviation over draws of the accuracy that one draw an image gives.
+
+    shares: of an outcome of a stochastic network, the share of so many draws that are right, one a
+    row. Every row was drawn for itself, so variances add up.
+    """
+    variance = shares * (1 - shares) * draws / (draws - 1)
+    return math.sqrt(variance.sum()) / len(shares)

@@ -187,6 +187,17 @@ class Precision:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Draws:
+    """How often networks that answer by chance are asked.
+
+    A gradient is the mean over `attack` draws; as many as `judge` fresh ones say who is right.
+    """
+
+    attack: Count
+    judge: Annotated[Integer, Field(ge=2)]
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Evaluate:
     """The suite: every attack by name; gradient attacks see `batch` images at a time.
 
@@ -196,6 +207,7 @@ class Evaluate:
 
     batch: Count
     precision: Precision
+    draws: Draws
     sample_seed: Natural
     images: dict[Name, Count]
     seeds: dict[Name, Seeds]

@@ -77,7 +77,7 @@ def run_attack(logits_fn: Logits, x: Tensor, y: Tensor, attack: Attack, *, eps: 
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}")
-    loss, labels = _objective(logits_fn, x, y, attack.loss)
+    loss, labels = objective(logits_fn, x, y, attack.loss)
     whole = Ball(x, y, labels, eps)
     worst = torch.ones(len(attack.steps), len(x), dtype=torch.bool, device=x.device)
     last, x_adv = worst.clone(), x.clone()
@@ -101,7 +101,7 @@ def run_attack(logits_fn: Logits, x: Tensor, y: Tensor, attack: Attack, *, eps: 
     return AttackResult(x_adv, worst, None if convention == "worst" else last)
 
 
-def _objective(logits_fn: Logits, x: Tensor, y: Tensor, name: str) -> tuple[Loss, Tensor]:
+def objective(logits_fn: Logits, x: Tensor, y: Tensor, name: str) -> tuple[Loss, Tensor]:
     """The loss to be raised, and the labels it is taken at."""
     if name == "least_likely":
         return toward(cross_entropy), least_likely(logits_fn, x)

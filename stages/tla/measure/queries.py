@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tla.measure.answers import Columns, predict, returned
+from tla.measure.draws import right
 from tla.outcomes import Outcome
 from tla.params import HopSkip, Square
 from tla.train.data import Split
@@ -34,10 +35,13 @@ def square(model: nn.Module, split: Split, *, eps: float, queries: int, batch: i
 
 def square_columns(model: nn.Module, split: Split, name: str, attack: Square, *, eps: float,
                    batch: int, seed: int) -> Columns:
-    """<name>_linf, <name>_pred and <name>_worst, 1 where still correct; each [n]."""
+    """<name>_linf, <name>_pred and <name>_worst, 1 where still correct; each [n].
+
+    A stochastic network shows its expected scores and is judged by draws.
+    """
     x_adv = square(model, split, eps=eps, queries=attack.queries, batch=batch, seed=seed)
     columns = returned(model, split.x, x_adv, name, eps, batch)
-    correct = (columns[f"{name}_pred"] == split.y).byte()
+    correct = right(model, x_adv, split.y, columns[f"{name}_pred"])
     return columns | {str(Outcome(name, None, "worst")): correct}
 
 

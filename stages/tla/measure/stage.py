@@ -9,15 +9,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from tla.measure.answers import Columns, check_model
+from tla.measure.draws import announced
 from tla.measure.kept import digest_of, kept
 from tla.params import Params, UserError
 from tla.sources import code_of
 from tla.train.chance import deterministic, stream_seed
 from tla.train.checkpoints import load_model, model_path
 from tla.train.data import TEST, Dataset, Split
-from tla.train.models import Classifier
 from tla.workers import map_parallel
 
 FITNESS_IMAGES = 100    # that a network is asked about before it is attacked
@@ -89,10 +90,14 @@ class Stage:
         """A worker elsewhere opens the study itself, once for all the work of one call."""
         return Stage, (self.params,)
 
-    def network(self, model: str, seed: int) -> Classifier:
-        """A trained network in evaluation mode. Raises UserError if it is unfit to be attacked."""
+    def network(self, model: str, seed: int) -> nn.Module:
+        """A trained network in evaluation mode, ready to be attacked if it announces randomness.
+
+        Raises UserError if it is unfit to be attacked.
+        """
         path = model_path(self.params, model, seed)
         network = load_model(path, self.params, model).to(self.device)
+        network = announced(network, self.params.evaluate.draws, seed)
         if path in self.fit:
             return network
         try:
@@ -130,11 +135,12 @@ class Stage:
         images = {"x": split.x, "y": split.y, "idx": split.idx}
         return {"weights": self.digest(model, seed), "images": digest_of(images),
                 "function": function.__name__, "settings": settings,
+                "draws": self.params.evaluate.draws,
                 "code": self._code(function.__module__)}
 
     def _code(self, module: str) -> str:
         if module not in self.code:
-            self.code[module] = code_of(module, "tla.train.models")
+            self.code[module] = code_of(module, "tla.train.models", "tla.measure.draws")
         return self.code[module]
 
     def digest(self, model: str, seed: int) -> str:

@@ -8,19 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from tla.measure.answers import Columns, predict, returned
+from tla.measure.draws import Stochastic, expected_columns, right
 from tla.measure.engine import run_attack
 from tla.measure.precision import search_of
 from tla.measure.referee import check
-from tla.outcomes import CLEAN, ROBUST, WHITE_BOX, Outcome, is_outcome, outcome_columns
+from tla.outcomes import (
+    CLEAN,
+    ROBUST,
+    WHITE_BOX,
+    Outcome,
+    draw_std,
+    is_outcome,
+    outcome_columns,
+)
 from tla.params import Attack, Evaluate, Precision
 from tla.train.chance import stream
 from tla.train.data import Split
 
 
 def clean_columns(model: nn.Module, split: Split, *, batch: int) -> Columns:
-    """clean_pred, the class of every image, and clean, 1 where it is the label; each [n]."""
+    """clean_pred, the class of every image, and clean, 1 where it is the label; each [n].
+
+    Of a stochastic network `clean` is the share of `draws` draws, a further column.
+    """
     found = predict(model, split.x, batch)
-    return {"clean_pred": found, CLEAN: (found == split.y).byte()}
+    columns = {"clean_pred": found, CLEAN: right(model, split.x, split.y, found)}
+    if isinstance(model, Stochastic):
+        columns["draws"] = torch.full_like(split.y, model.judges)
+    return columns
 
 
 def attack_columns(model: nn.Module, split: Split, name: str, attack: Attack, *, eps: float,
@@ -30,11 +45,15 @@ def attack_columns(model: nn.Module, split: Split, name: str, attack: Attack, *,
     <attack>_linf: largest pixel change; <attack>_pred: class of the image it returns; at each
     budget, 1 where correct under the conventions `last` and `worst`. The random numbers are those
     of the training seed and the attack's name. Where a stand-in of the model searches,
-    <attack>_search_pred is the class that it gives the image returned.
+    <attack>_search_pred is the class that it gives the image returned. A stochastic network has
+    no stand-in, and shares of draws for outcomes.
     """
     generator = stream(seed, "evaluation", split.x.device, crc32(name.encode()))
     search, parts = search_of(model, precision), []
     for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True):
+        if isinstance(model, Stochastic):
+            parts.append(expected_columns(model, x, y, name, attack, eps, generator))
+            continue
         parts.append(_attack_batch(model, search, x, y, name, attack, eps, generator))
     return {column: torch.cat([part[column] for part in parts]) for column in parts[0]}
 
@@ -129,6 +148,8 @@ def suite_metrics(rows: pd.DataFrame, evaluate: Evaluate) -> dict[str, float | i
         metrics["search_differs"] = _search_differs(rows, searched)
     for outcome in shown:
         metrics[f"{outcome}_accuracy"] = float(rows[outcome].groupby(rows.idx).mean().mean())
+        if "draws" in rows:
+            metrics[f"{outcome}_draw_std"] = draw_std(rows[outcome].dropna(), rows.draws.max())
     return metrics
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tla.params import Params, UserError
 from tla.train.data import Dataset
 from tla.train.methods import training_code, training_parameters
-from tla.train.models import Classifier, build
+from tla.train.models import Classifier, network_of
 from tla.train.ranks import size
 
 
@@ -57,7 +57,7 @@ def load_model(path: Path, params: Params, name: str) -> Classifier:
     today = json.loads(json.dumps(training_parameters(params, name)))
     if different := _difference(about["params"], today):
         raise UserError(f"{path}: {different}; retrain it with dvc repro")
-    network = build(params.model, tuple(about["shape"]), about["classes"], seed=0)
+    network = network_of(params, name, tuple(about["shape"]), about["classes"], seed=0)
     network.load_state_dict(load_file(path))
     return network.eval()
 

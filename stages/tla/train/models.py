@@ -10,8 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tla.params import Model, UserError
+from tla.params import Model, Params, UserError
 from tla.train import networks
+from tla.train.methods import METHODS, parse_model
 
 
 class Normalize(nn.Module):
@@ -104,6 +105,15 @@ def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) ->
         network = Classifier(_normalize(model, shape[0]), body, model.widths[-1], classes)
     # What a convolution gets in one layout it hands on in the same.
     return network.to(memory_format=torch.channels_last) if model.channels_last else network
+
+
+def network_of(params: Params, name: str, shape: tuple[int, int, int], classes: int,
+               seed: int) -> nn.Module:
+    """The untrained network of a model: the study's, or what the model's method makes of it."""
+    network, method = build(params.model, shape, classes, seed), parse_model(name, params).method
+    if not hasattr(METHODS[method], "network"):
+        return network
+    return METHODS[method].network(network, params.methods[method], seed)
 
 
 def _normalize(model: Model, channels: int) -> nn.Module:

@@ -16,7 +16,7 @@ from tla.train.chance import stream, stream_seed
 from tla.train.data import TRAIN, VALIDATION, Dataset, augment
 from tla.train.methods import METHODS, parse_model
 from tla.train.mining import Miner
-from tla.train.models import Classifier, build
+from tla.train.models import Classifier, network_of
 from tla.train.pgd import Adversary, robust
 from tla.train.ranks import part_of
 from tla.train.resume import Resume
@@ -81,7 +81,7 @@ class Trainer:
         self.train, self.held = data.split(position, TRAIN), data.split(position, VALIDATION)
         device = self.train.x.device
         init = stream_seed(seed, "init")
-        self.network = build(params.model, data.shape, data.classes, init).to(device)
+        self.network = network_of(params, name, data.shape, data.classes, init).to(device)
         self.part = part_of(params, model.method, model.pool, self.network,
                             min(params.train.batch, len(self.train.x)))
         self.wrapped = self.part.wrap(self.network)
