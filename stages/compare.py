@@ -25,6 +25,7 @@ def accuracy_tables(params: Params, suite: Rows, neighbors: Rows) -> dict[str, p
     shared = params.data.folds is None
     return {"accuracy": by_model(suite, tables.accuracy_lines),
             "autoattack": by_model(suite, tables.autoattack_line),
+            "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAWN),
             "differences": tables.differences(outcomes, compared(params), shared)}
 
 

@@ -21,7 +21,8 @@ from tla.train.pgd import Adversary, pgd_linf, random_start
 from tla.train.resume import Resume
 from tla.train.training import Batch, Trainer, lr_factor, make_optimizer, train_model
 
-MODELS = ["um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b20", "tla"]
+MODELS = ["um", "at", "alp", "kurakin", "trades", "mma", "vib", "at-norm", "tla-sa", "tla-b1",
+          "tla-b20", "tla"]
 SMALL = {"models": MODELS, "model.widths": [16, 8], "train.batch": 32, "train.epochs": 3,
          "train.validate_every": 10, "attack.steps": 3, "attack.rel_step_size": 0.4}
 TLA_OFF = {"methods.tla.lambda1": 0.0, "methods.tla.lambda2": 0.0}

@@ -48,8 +48,8 @@ def flagged(masking: pd.DataFrame) -> list[str]:
 
 
 def percent(value: float) -> str:
-    """0.731 -> '73.1'."""
-    return f"{100 * value:.1f}"
+    """0.731 -> '73.1'; a dash where nothing was measured."""
+    return "–" if pd.isna(value) else f"{100 * value:.1f}"
 
 
 def points(difference: float) -> str:

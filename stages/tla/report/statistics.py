@@ -25,7 +25,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 def paired_difference(differences: list[np.ndarray], shared: bool) -> dict[str, float | int]:
     """Mean over seeds of a minus b, its 95 % interval, two-sided p, and the seeds where a is ahead.
 
-    differences[s][i] is outcome a minus outcome b, in {-1, 0, 1}, of image i under training seed s.
+    differences[s][i] is outcome a minus outcome b, in [-1, 1], of image i under training seed s.
     `shared`: all seeds saw the same images in the same order (crossed); else each its own (nested),
     and the spread over seeds holds the noise of the images too. One seed gives an interval over
     images alone.
@@ -125,7 +125,10 @@ def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -
 
 
 def mcnemar(difference: np.ndarray) -> float:
-    """Exact two-sided p of McNemar's test on differences in {-1, 0, 1}; 1 if none differ."""
+    """Exact two-sided p of McNemar's test on differences in {-1, 0, 1}; 1 if none differ.
+
+    On shares of draws it is the sign test.
+    """
     ahead, behind = int((difference > 0).sum()), int((difference < 0).sum())
     return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
 

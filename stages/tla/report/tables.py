@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from tla.outcomes import Outcome, outcome_columns
+from tla.outcomes import Outcome, draw_std, outcome_columns
 from tla.report.detection import SCORES, auc
 from tla.report.statistics import mcnemar, paired_difference, wilson
 
@@ -96,6 +96,21 @@ def autoattack_line(suite: pd.DataFrame) -> list[dict]:
     for complaint in rows.filter(regex="^complaint_"):
         line[complaint] = int(rows.groupby("seed")[complaint].max().sum())
     return [line]
+
+
+DRAWN = ["model", "outcome", "accuracy", "draw_std", "draws", "images", "seeds"]
+
+
+def draws_lines(rows: pd.DataFrame) -> Iterator[dict]:
+    """A line per outcome of a stochastic network: mean over draws and their spread; else none."""
+    if "draws" not in rows:
+        return
+    for outcome in outcome_columns(rows):
+        seen, draws = rows[rows[outcome].notna()], int(rows.draws.max())
+        if len(seen):
+            yield {"outcome": outcome, "accuracy": seen[outcome].groupby(seen.idx).mean().mean(),
+                   "draw_std": draw_std(seen[outcome], draws), "draws": draws,
+                   "images": seen.idx.nunique(), "seeds": seen.seed.nunique()}
 
 
 def transfer_matrix(transfer: pd.DataFrame, models: list[str]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distanc
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
            "digits": "8x8 digits, enlarged", "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
 LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the table has all
-TABLES = ("accuracy", "differences", "autoattack", "transfer", "queries", "textbook",
+TABLES = ("accuracy", "differences", "autoattack", "draws", "transfer", "queries", "textbook",
           "label-leaking", "masking", "auc", "ood", "retrieval")
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tla.params import Params, UserError
 from tla.train.data import Dataset
 from tla.train.methods import training_code, training_parameters
-from tla.train.models import Classifier, network_of
+from tla.train.models import network_of
 from tla.train.ranks import size
 
 
@@ -32,7 +33,7 @@ def model_path(params: Params, name: str, seed: int) -> Path:
     return Path("data", params.dataset, "models", name, f"seed-{seed}.safetensors")
 
 
-def save_model(path: Path, network: Classifier, params: Params, name: str, seed: int,
+def save_model(path: Path, network: nn.Module, params: Params, name: str, seed: int,
                data: Dataset) -> None:
     """Write the weights; the file appears whole or not at all."""
     about = {"architecture": params.model.architecture, "shape": list(data.shape),
@@ -45,7 +46,7 @@ def save_model(path: Path, network: Classifier, params: Params, name: str, seed:
     unfinished.replace(path)
 
 
-def load_model(path: Path, params: Params, name: str) -> Classifier:
+def load_model(path: Path, params: Params, name: str) -> nn.Module:
     """The network in evaluation mode. UserError if it was trained otherwise than `params` say."""
     if not path.exists():
         raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")

@@ -16,7 +16,7 @@ from tla.train.chance import stream, stream_seed
 from tla.train.data import TRAIN, VALIDATION, Dataset, augment
 from tla.train.methods import METHODS, parse_model
 from tla.train.mining import Miner
-from tla.train.models import Classifier, network_of
+from tla.train.models import network_of
 from tla.train.pgd import Adversary, robust
 from tla.train.ranks import part_of
 from tla.train.resume import Resume
@@ -192,7 +192,7 @@ class Trainer:
 
 
 def train_model(trainer: Trainer, resume: Resume,
-                watch: Callable[[range], Iterable]) -> tuple[Classifier, list[dict]]:
+                watch: Callable[[range], Iterable]) -> tuple[nn.Module, list[dict]]:
     """Train to the end; returns the chosen network and one log row per epoch.
 
     A run that was stopped continues from what `resume` last kept; the caller forgets it when all is

@@ -1,7 +1,7 @@
 """MMA: maximum-margin adversarial training (Ding et al. 2020).
 
-"authors" is their code, BorealisAI/mma_training. There the search for an image starts at the radius
-
+"authors" is their code, BorealisAI/mma_training. There an image's search starts at the margin that
+the last epoch found, here always at the study's eps: a method keeps nothing between steps.
 """
 
 from pydantic.dataclasses import dataclass
