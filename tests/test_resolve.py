@@ -7,8 +7,8 @@ import pytest
 
 import resolve
 
-ALL = {"um", "at", "alp", "kurakin", "trades", "at-norm", "tla-sa", "tla-b1", "tla-b30",
-       "tla-b100", "tla-b1000", "tla"}
+ALL = {"um", "at", "alp", "kurakin", "trades", "mma", "vib", "at-norm", "tla-sa", "tla-b1",
+       "tla-b30", "tla-b100", "tla-b1000", "tla"}
 SWEPT = {"tla-b1", "tla-b30", "tla-b100", "tla-b1000"}
 
 
@@ -34,12 +34,14 @@ def written(write_params, tmp_path, monkeypatch):
     ({"methods.alp.weight": 0.25}, {"alp"}),
     ({"methods.kurakin.adversarial_weight": 0.25}, {"kurakin"}),
     ({"methods.trades.beta": 0.25}, {"trades"}),
+    ({"methods.mma.d_max": 0.35}, {"mma"}), ({"methods.vib.beta": 0.25}, {"vib"}),
     ({"methods.at-norm.lambda2": 0.25}, {"at-norm"}),
     ({"train.lr": 0.25}, ALL), ({"train.selection.pgd.restarts": 1}, ALL),
     ({"attack.eps": 0.25}, ALL), ({"attack.rel_step_size": 0.5}, ALL),
     ({"model.widths": [9, 8]}, ALL), ({"data.split_seed": 9}, ALL), ({"seeds": [0, 1, 3]}, ALL),
     ({"evaluate.batch": 9}, set()), ({"evaluate.sample_seed": 9}, set()),
-    ({"evaluate.images": {"cw": 9}}, set()), ({"evaluate.attacks.mim.steps": [9]}, set()),
+    ({"evaluate.images": {"cw": 9}}, set()), ({"evaluate.draws.attack": 9}, set()),
+    ({"evaluate.attacks.mim.steps": [9]}, set()),
     ({"textbook.steps": 9, "hop_skip.images": 9, "masking.images": 9, "transfer.images": 9,
       "detect.steps": 9, "neighbors.k": 9, "represent.images": 9, "ood.images": 9,
       "compare.seed": 9, "tune.seeds": [0]}, set()),
