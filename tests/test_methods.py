@@ -444,6 +444,28 @@ def test_weight_decay_acts_on_kernels_only(optimizer, network, params):
             assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0)
 
 
+STEP = """
+import sys, torch
+from tla.train.methods import load_study
+from tla.train.training import make_optimizer
+network = torch.nn.Linear(3, 2)
+optimizer = make_optimizer(network, load_study(sys.argv[1]).train)
+before = network.weight.clone()
+optimizer.zero_grad()
+network(torch.ones(4, 3)).sum().backward()
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules or bool((network.weight == before).any()))
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_training_step_does_not_load_the_compiler(optimizer, write_params):
+    """It takes 1.5 s of every process that trains, and steps without it are the same."""
+    path = write_params({"train.optimizer": optimizer})
+    subprocess.run([sys.executable, "-c", STEP, path], cwd=PARAMS.parent / "stages", check=True)
+
+
 # Chance and the checkpoint
 
 def test_every_use_of_chance_has_a_stream_of_its_own():

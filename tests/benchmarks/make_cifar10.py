@@ -40,7 +40,8 @@ def weights(params: Params, model: str, seed: int) -> dict[str, Tensor]:
     found = {}
     network = load_model(ROOT / model_path(params, model, seed), params, model)
     for name, tensor in network.state_dict().items():
-        found[f"weights/{name}"] = tensor.half() if tensor.is_floating_point() else tensor
+        stored = tensor.half() if tensor.is_floating_point() else tensor
+        found[f"weights/{name}"] = stored.contiguous()    # a channels-last network's are not
     return found
 
 
