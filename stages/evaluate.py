@@ -7,8 +7,10 @@ from tla.files import write_metrics, write_rows
 from tla.measure.autoattack import autoattack_columns
 from tla.measure.masking import masking_columns
 from tla.measure.norms import (
+    ATTACKS,
     apgd_columns,
     ddn_columns,
+    fmn_columns,
     norm_metrics,
     pointwise_columns,
     with_unions,
@@ -79,14 +81,15 @@ def other_jobs(params: Params, classes: int) -> list[Job]:
 def norm_jobs(params: Params) -> list[Job]:
     """Attacks in L2 and L0 on a sample of the test images of every seed."""
     norms, batch, jobs = params.norms, params.evaluate.batch, []
-    apgd, ddn, pointwise = norms.apgd, norms.ddn, norms.pointwise
-    for seed in params.seeds:
-        for name, function, radii, settings, passes in (
-                ("l2-apgd", apgd_columns, norms.l2_radii, apgd,
-                 2 * len(norms.l2_radii) * apgd.steps * (1 + apgd.targets)),
-                ("l2-ddn", ddn_columns, norms.l2_radii, ddn, 2 * ddn.steps),
-                ("l0", pointwise_columns, norms.l0_radii, pointwise,
-                 4 * pointwise.restarts * pointwise.noise_steps)):
+    l2, l0 = norms.l2_radii, norms.l0_radii
+    runs = len(l2) * (1 + norms.apgd.targets)
+    for name, function, radii, settings, passes in (
+            ("l2-apgd", apgd_columns, l2, norms.apgd, 2 * runs * norms.apgd.steps),
+            ("l2-ddn", ddn_columns, l2, norms.ddn, 2 * norms.ddn.steps),
+            ("l0-fmn", fmn_columns, l0, norms.fmn, 2 * norms.fmn.steps),
+            ("l0-pointwise", pointwise_columns, l0, norms.pointwise,
+             4 * norms.pointwise.restarts * norms.pointwise.noise_steps)):
+        for seed in params.seeds:
             jobs.append(Job(
                 name, seed, TEST, norms.images, batch, passes, function,
                 {"name": name, "radii": radii, "settings": settings, "batch": batch,
@@ -96,9 +99,9 @@ def norm_jobs(params: Params) -> list[Job]:
 
 def norm_rows(params: Params, found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     """What the norm jobs found, a row an image and seed."""
-    seeds = []
+    seeds, (first, *others) = [], [*ATTACKS["l2"], *ATTACKS["l0"]]
     for seed in params.seeds:
-        seeds.append(seed_rows(found["l2-apgd", seed], [found["l2-ddn", seed], found["l0", seed]]))
+        seeds.append(seed_rows(found[first, seed], [found[name, seed] for name in others]))
     return with_unions(pd.concat(seeds, ignore_index=True), params.norms)
 
 

@@ -272,6 +272,14 @@ class Ddn:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Fmn:
+    """FMN in L0: steps, and the L2 norm of the first of them."""
+
+    steps: Count
+    step_size: Positive
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Pointwise:
     """The pointwise attack: steps of the noise that it starts from, and starts."""
 
@@ -291,6 +299,7 @@ class Norms:
     l0_radii: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
     apgd: Apgd
     ddn: Ddn
+    fmn: Fmn
     pointwise: Pointwise
 
 

@@ -1,9 +1,9 @@
 """Attacks in L2 and L0, norms that no model was trained against.
 
-In L2 APGD at each radius and the smallest change by DDN, in L0 the fewest pixels by the pointwise
-attack. Whatever an attack says of itself, its images are shown to the model and measured anew: an
-image counts as broken at a radius where the model misclassifies it and the change is no larger. So
-what a radius breaks, every larger one does.
+In L2 APGD at each radius and the smallest change by DDN, in L0 the fewest pixels by FMN and by the
+pointwise attack; docs/norms.md says why these. Whatever an attack says of itself, its images are
+shown to the model and measured anew: an image counts as broken at a radius where the model
+misclassifies it and the change is no larger. So what a radius breaks, every larger one does.
 """
 
 import logging
@@ -18,15 +18,15 @@ from tla.measure.answers import Columns, predict
 from tla.measure.distances import TOLERANCE, l0_distance, l2_distance
 from tla.measure.queries import Counted
 from tla.outcomes import Outcome, outcome_columns
-from tla.params import Apgd, Ddn, Norms, Pointwise
+from tla.params import Apgd, Ddn, Fmn, Norms, Pointwise, UserError
 from tla.train.data import Split
 
-L2_ATTACKS = ("l2-apgd", "l2-ddn")      # `l2` is correct under both; `l0` is one attack
+ATTACKS = {"l2": ("l2-apgd", "l2-ddn"), "l0": ("l0-fmn", "l0-pointwise")}
 
 
 def at_radius(attack: str, radius: float) -> str:
-    """The outcome of an attack at a radius, l2_0-5_worst: names of outcomes hold no dot."""
-    return str(Outcome(attack, f"{radius:g}".replace(".", "-"), "worst"))
+    """The outcome of an attack at a radius: l2_0.5_worst."""
+    return str(Outcome(attack, f"{radius:g}", "worst"))
 
 
 def over_radii(norm: str) -> str:
@@ -38,10 +38,10 @@ def over_radii(norm: str) -> str:
 
 def apgd_columns(model: nn.Module, split: Split, name: str, radii: list[float], settings: Apgd, *,
                  batch: int, seed: int) -> Columns:
-    """`within_radii` of APGD in L2 (Croce and Hein 2020), at each radius on what is left, smallest first.
+    """`within_radii` of APGD in L2 (Croce and Hein 2020).
 
-    As in AutoAttack it raises cross-entropy first, then the DLR loss toward the `targets` most
-    likely other classes.
+    It runs at each radius, the smallest first, on what is left. As in AutoAttack it raises
+    cross-entropy, then the DLR loss toward the `targets` most likely other classes.
     """
     x_adv, left = split.x.clone(), predict(model, split.x, batch) == split.y
     for radius in radii:
@@ -79,18 +79,38 @@ def _foolbox(model: nn.Module, split: Split):
 
 # L0
 
+def fmn_columns(model: nn.Module, split: Split, name: str, radii: list[int], settings: Fmn, *,
+                batch: int, seed: int) -> Columns:
+    """`within_radii` of the fewest pixels by FMN in L0 (Pintor et al. 2021), and `_put_back`.
+
+    Raises UserError for so many steps that FMN may reach all pixels, where the library fails.
+    """
+    import foolbox
+    if settings.steps > (most := split.x[0].numel() - 2):
+        raise UserError(f"norms.fmn.steps: must be {most} at the most for images of this size, "
+                        f"got {settings.steps}")
+    attack = foolbox.attacks.L0FMNAttack(steps=settings.steps, max_stepsize=settings.step_size)
+    x_adv = attack.run(_foolbox(model, split), split.x, foolbox.criteria.Misclassification(split.y))
+    np.random.seed(seed)        # the pointwise attack draws from it
+    x_adv = _put_back(model, split, x_adv)
+    return within_radii(model, split, x_adv, name, radii, l0_distance, batch)
+
+
 def pointwise_columns(model: nn.Module, split: Split, name: str, radii: list[int],
                       settings: Pointwise, *, batch: int, seed: int) -> Columns:
-    """`within_radii` of the fewest pixels by the pointwise attack (Schott et al. 2018), of all restarts.
+    """`within_radii` of the fewest pixels by the pointwise attack (Schott et al. 2018).
 
-    It asks for decisions alone. From salt-and-pepper noise that fools the model it puts pixels back
-    in random order for as long as the model is fooled. docs/norms.md says why this one.
+    It asks for decisions alone and starts from the least salt-and-pepper noise that fools the
+    model; the best of all restarts counts.
     """
-    np.random.seed(seed)        # the library draws from both global generators
-    torch.manual_seed(seed)
+    import foolbox
+    np.random.seed(seed)
+    torch.manual_seed(seed)     # of the noise
+    noise = foolbox.attacks.SaltAndPepperNoiseAttack(steps=settings.noise_steps)
+    network, criterion = _foolbox(model, split), foolbox.criteria.Misclassification(split.y)
     nearest, fewest = split.x.clone(), torch.full(split.y.shape, torch.inf, dtype=torch.float64)
     for _ in range(settings.restarts):
-        x_adv = _pointwise(model, split, settings)
+        x_adv = _put_back(model, split, noise.run(network, split.x, criterion))
         pixels = torch.from_numpy(l0_distance(split.x, x_adv))
         pixels[(predict(model, x_adv, batch) == split.y).cpu()] = torch.inf
         closer = pixels < fewest
@@ -98,21 +118,21 @@ def pointwise_columns(model: nn.Module, split: Split, name: str, radii: list[int
     return within_radii(model, split, nearest, name, radii, l0_distance, batch)
 
 
-def _pointwise(model: nn.Module, split: Split, settings: Pointwise) -> Tensor:
-    """Images after one restart; those that no noise made the model misclassify are noisy ones."""
+def _put_back(model: nn.Module, split: Split, x_adv: Tensor) -> Tensor:
+    """Images of which the pointwise attack put back every pixel that it need not have changed.
+
+    It tries them one after the other in random order. What does not fool the model stays as it is.
+    """
     import foolbox
-    network = _foolbox(model, split)
-    noise = foolbox.attacks.SaltAndPepperNoiseAttack(steps=settings.noise_steps)
-    x_adv = noise.run(network, split.x, foolbox.criteria.Misclassification(split.y))
-    rows = torch.arange(len(split.y), device=split.x.device)
+    rows, x_adv = torch.arange(len(split.y), device=split.x.device), x_adv.clone()
     # Asked anew about who is left: the library stops where one of its starts does not fool.
-    while not (fooled := predict(model, x_adv[rows], len(rows)) != split.y[rows]).all():
+    while not (fooled := predict(model, x_adv[rows], len(split.y)) != split.y[rows]).all():
         rows = rows[fooled]
     if len(rows):
         attack = foolbox.attacks.PointwiseAttack(l2_binary_search=False)
         x_adv[rows] = attack.run(
-            network, split.x[rows], foolbox.criteria.Misclassification(split.y[rows]),
-            starting_points=x_adv[rows])
+            _foolbox(model, split), split.x[rows],
+            foolbox.criteria.Misclassification(split.y[rows]), starting_points=x_adv[rows])
     return x_adv
 
 
@@ -136,22 +156,26 @@ def within_radii(model: nn.Module, split: Split, x_adv: Tensor, name: str, radii
 
 
 def with_unions(rows: pd.DataFrame, norms: Norms) -> pd.DataFrame:
-    """Rows of all attacks with l2 at each radius, correct under both, and l2 and l0 over radii."""
-    both = {}
-    for radius in norms.l2_radii:
-        each = [at_radius(attack, radius) for attack in L2_ATTACKS]
-        both[at_radius("l2", radius)] = rows[each].min(axis=1)
-    rows, means = rows.assign(**both), {}
+    """Rows of all attacks with what both of a norm leave.
+
+    l2_<radius>_worst and l0_<radius>_worst: correct under both; <norm>_mean_worst: at this share of
+    the radii; <norm>_distance: the smaller one.
+    """
+    unions = {}
     for norm, radii in (("l2", norms.l2_radii), ("l0", norms.l0_radii)):
-        each = [at_radius(norm, radius) for radius in radii]
-        means[over_radii(norm)] = rows[each].mean(axis=1)
-    return rows.assign(**means)
+        names, both = [at_radius(norm, radius) for radius in radii], {}
+        for name, radius in zip(names, radii, strict=True):
+            both[name] = rows[[at_radius(attack, radius) for attack in ATTACKS[norm]]].min(axis=1)
+        unions |= both | {over_radii(norm): pd.DataFrame(both).mean(axis=1)}
+        distances = [f"{attack}_distance" for attack in ATTACKS[norm]]
+        unions[f"{norm}_distance"] = rows[distances].min(axis=1)
+    return rows.assign(**unions)
 
 
 def norm_metrics(rows: pd.DataFrame) -> dict[str, float | int]:
     """Accuracy of a model in l2 and l0, at each radius and over all, as `suite_metrics`."""
     metrics = {"norms_images": rows.idx.nunique()}
     for outcome in outcome_columns(rows):
-        if Outcome.parse(outcome).attack not in L2_ATTACKS:
+        if Outcome.parse(outcome).attack in ATTACKS:
             metrics[f"{outcome}_accuracy"] = float(rows[outcome].groupby(rows.idx).mean().mean())
     return metrics
