@@ -9,6 +9,7 @@ from tla.files import read_rows, write_table
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report import detection, tables
+from tla.report.curves import distances_line, with_norms
 from tla.report.pairs import compared, compared_auc
 from tla.report.signs import masking_line
 from tla.report.tables import Rows, by_model
@@ -19,11 +20,14 @@ def read(folder: Path, models: list[str], name: str) -> Rows:
     return {model: read_rows(folder / model / f"{name}.csv.gz") for model in models}
 
 
-def accuracy_tables(params: Params, suite: Rows, neighbors: Rows) -> dict[str, pd.DataFrame]:
-    """Tables from the suite's rows, and k-NN where it was looked for."""
-    outcomes = {m: tables.with_knn(rows, neighbors.get(m)) for m, rows in suite.items()}
+def accuracy_tables(params: Params, suite: Rows, norms: Rows,
+                    neighbors: Rows) -> dict[str, pd.DataFrame]:
+    """Tables from the suite's rows, those in other norms, and k-NN where it was looked for."""
+    attacked = {m: with_norms(rows, norms[m]) for m, rows in suite.items()}
+    outcomes = {m: tables.with_knn(rows, neighbors.get(m)) for m, rows in attacked.items()}
     shared = params.data.folds is None
-    return {"accuracy": by_model(suite, tables.accuracy_lines),
+    return {"accuracy": by_model(attacked, tables.accuracy_lines),
+            "distances": by_model(norms, distances_line),
             "autoattack": by_model(suite, tables.autoattack_line),
             "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAWN),
             "differences": tables.differences(outcomes, compared(params), shared)}
@@ -65,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
 
     suite = read(data / "rows", params.models, "suite")
     neighbors = read(data / "embedding", params.represent.models, "neighbors")
-    made = accuracy_tables(params, suite, neighbors)
+    norms = read(data / "rows", params.models, "norms")
+    made = accuracy_tables(params, suite, norms, neighbors)
     made |= beyond_tables(params, data / "rows", suite)
     made |= embedding_tables(params, data / "embedding", neighbors)
     for name, table in made.items():

@@ -1,4 +1,4 @@
-"""Attack every seed of one model with the suite, textbook attacks and diagnostics of masking."""
+"""Attack every seed of one model: the suite, other norms, textbook attacks, signs of masking."""
 
 import pandas as pd
 
@@ -6,6 +6,15 @@ from tla.command import model_arguments
 from tla.files import write_metrics, write_rows
 from tla.measure.autoattack import autoattack_columns
 from tla.measure.masking import masking_columns
+from tla.measure.norms import (
+    ATTACKS,
+    apgd_columns,
+    ddn_columns,
+    fmn_columns,
+    norm_metrics,
+    pointwise_columns,
+    with_unions,
+)
 from tla.measure.queries import hop_skip_columns, square_columns
 from tla.measure.stage import Job, Stage
 from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
@@ -69,11 +78,39 @@ def other_jobs(params: Params, classes: int) -> list[Job]:
     return jobs
 
 
+def norm_jobs(params: Params) -> list[Job]:
+    """Attacks in L2 and L0 on a sample of the test images of every seed."""
+    norms, batch, jobs = params.norms, params.evaluate.batch, []
+    l2, l0 = norms.l2_radii, norms.l0_radii
+    runs = len(l2) * (1 + norms.apgd.targets)
+    for name, function, radii, settings, passes in (
+            ("l2-apgd", apgd_columns, l2, norms.apgd, 2 * runs * norms.apgd.steps),
+            ("l2-ddn", ddn_columns, l2, norms.ddn, 2 * norms.ddn.steps),
+            ("l0-fmn", fmn_columns, l0, norms.fmn, 2 * norms.fmn.steps),
+            ("l0-pointwise", pointwise_columns, l0, norms.pointwise,
+             4 * norms.pointwise.restarts * norms.pointwise.noise_steps)):
+        for seed in params.seeds:
+            jobs.append(Job(
+                name, seed, TEST, norms.images, batch, passes, function,
+                {"name": name, "radii": radii, "settings": settings, "batch": batch,
+                 "seed": seed}))
+    return jobs
+
+
+def norm_rows(params: Params, found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """What the norm jobs found, a row an image and seed."""
+    seeds, (first, *others) = [], [*ATTACKS["l2"], *ATTACKS["l0"]]
+    for seed in params.seeds:
+        seeds.append(seed_rows(found[first, seed], [found[name, seed] for name in others]))
+    return with_unions(pd.concat(seeds, ignore_index=True), params.norms)
+
+
 def main(argv: list[str] | None = None) -> None:
     params, model = model_arguments(__doc__, argv)
     stage = Stage(params)
     first, second = params.seeds[:2]
-    found = stage.measure(model, suite_jobs(params) + other_jobs(params, stage.data.classes))
+    found = stage.measure(model, suite_jobs(params) + norm_jobs(params)
+                          + other_jobs(params, stage.data.classes))
 
     seeds = []
     for seed in params.seeds:
@@ -84,13 +121,15 @@ def main(argv: list[str] | None = None) -> None:
     leaking = pd.concat([found[f"leaking-{name}", first].assign(part=name) for name in LEAKING])
     leaking.insert(1, "part", leaking.pop("part"))
     masking = seed_rows(found["masking", second], [found["hop-skip", second]])
+    norms = norm_rows(params, found)
 
     folder = stage.rows / model
     write_rows(folder / "suite.csv.gz", suite)
     write_rows(folder / "textbook.csv.gz", found["textbook", first])
     write_rows(folder / "leaking.csv.gz", leaking)
     write_rows(folder / "masking.csv.gz", masking)
-    metrics = suite_metrics(suite, params.evaluate)
+    write_rows(folder / "norms.csv.gz", norms)
+    metrics = suite_metrics(suite, params.evaluate) | norm_metrics(norms)
     write_metrics(stage.reports / "metrics" / f"{model}.json", metrics)
 
 

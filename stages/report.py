@@ -9,6 +9,7 @@ from tla.files import read_metrics, write_metrics, write_table, write_text
 from tla.measure.pictures import read_tiles
 from tla.params import Params
 from tla.report import figures
+from tla.report.curves import curve_lines
 from tla.report.pairs import pools
 from tla.report.published import poster_auc, published
 from tla.report.text import (
@@ -24,6 +25,7 @@ from tla.report.text import (
 from tla.train.methods import label
 
 BARS = ("at", "alp", "tla-b1", "tla-sa", "tla")     # the poster's, where the study has them
+AXES = {"l2": "L2 norm of the change", "l0": "changed pixels"}
 SCORED = ("um", "at", "alp", "tla")                 # the poster's ROC curves; our loss surfaces
 PICTURED = ("at", "tla")                            # neighbours and t-SNE maps
 
@@ -52,6 +54,13 @@ def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     theirs = published(params, "pool sweep")
     figures.save(figures.pool_sweep(swept, outcomes, theirs, params.mining.batch),
                  folder / "figures", "pool-sweep")
+
+
+def draw_norms(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
+    """Accuracy against the radius in L2 and L0, of the undefended and the poster's models."""
+    models = [name for name in ("um", *BARS) if name in params.models]
+    lines = named(curve_lines(accuracy), models, params)
+    figures.save(figures.radius_curves(lines, AXES), folder / "figures", "norms")
 
 
 def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
@@ -103,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     folder, tables = Path("reports", params.dataset), read_tables(params)
     draw_accuracy(folder, params, tables["accuracy"])
+    draw_norms(folder, params, tables["accuracy"])
     draw_roc(folder, params, tables["auc"])
     draw_embedding(folder, params)
 

@@ -15,7 +15,8 @@ from tla.train.methods import METHODS, label, parse_model, training_code, traini
 
 # What decides a measurement besides the model and the code.
 MEASUREMENTS = {
-    "evaluate": ["dataset", "seeds", "attack", "evaluate", "textbook", "hop_skip", "masking"],
+    "evaluate": ["dataset", "seeds", "attack", "evaluate", "textbook", "hop_skip", "masking",
+                 "norms"],
     "represent": ["dataset", "seeds", "attack", "evaluate.batch", "evaluate.draws",
                   "evaluate.sample_seed", "masking.surfaces", "masking.points", "detect",
                   "neighbors", "represent", "ood"],

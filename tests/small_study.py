@@ -21,7 +21,10 @@ SMALL = {
     "textbook.images": 6, "textbook.steps": 4, "textbook.halvings": 3, "textbook.l2_steps": 5,
     "textbook.leaking_images": 10, "masking.images": 6, "masking.steps": 4, "masking.points": 3,
     "hop_skip": {"images": 3, "iterations": 1, "evaluations": 20, "initial_evaluations": 10},
-    "transfer.images": 6, "detect.components": 2, "detect.steps": 3, "represent.images": 20,
+    "norms.images": 6, "norms.l2_radii": [0.5, 1.0], "norms.l0_radii": [1, 4],
+    "norms.apgd.steps": 4, "norms.ddn.steps": 5, "norms.fmn.steps": 5,
+    "norms.pointwise": {"noise_steps": 10, "restarts": 1}, "transfer.images": 6,
+    "detect.components": 2, "detect.steps": 3, "represent.images": 20,
     "represent.iterations": 250, "ood.images": 10}
 
 

@@ -12,6 +12,7 @@ from test_pipeline import FLOORS, NEUTRAL, closure, floor
 
 from claims import cells, markdown
 from tla.files import read_metrics, write_table
+from tla.measure.norms import at_radius, over_radii
 from tla.params import UserError
 from tla.report.ledger import (
     Claim,
@@ -252,6 +253,17 @@ def test_the_ledger_needs_no_study_to_run_where_data_are_absent(tmp_path):
     with (tmp_path / "stages" / "tla" / "train" / "losses.py").open("a") as file:
         file.write("# another method\n")
     assert "Running stage" not in run("dvc", *target)
+
+
+def test_unseen_norms_are_read_over_all_radii_first_and_then_at_each_of_every_study():
+    """The paper's radii are unknown: no study has one that the ledger leaves out."""
+    claims = {each.id: each.outcomes for each in load_summary(SUMMARY).claims}
+    for path in [ROOT / "params.yaml", *ROOT.glob("experiments/*-*/params.yaml")]:
+        norms = load_study(path).norms
+        for norm, radii, said in (("l2", norms.l2_radii, claims["C23a"]),
+                                  ("l0", norms.l0_radii, claims["C23b"])):
+            assert said[0] == over_radii(norm)
+            assert {at_radius(norm, radius) for radius in radii} <= set(said), path
 
 
 # The claims

@@ -1,6 +1,7 @@
 """The stage evaluate on a small study: which rows it writes, and that every attack follows eps."""
 
 import copy
+from math import inf
 
 import pandas as pd
 import pytest
@@ -98,6 +99,8 @@ def test_the_metrics_are_means_over_the_rows(evaluated):
     assert (metrics.pop("images"), metrics.pop("seeds")) == (80, 2)
     assert {"clean_accuracy", "robust_accuracy", "white-box_accuracy", "pgd_4_last_accuracy",
             "cw_last_accuracy", "autoattack_worst_accuracy", "square_worst_accuracy"} <= {*metrics}
+    norms = {name: metrics.pop(name) for name in list(metrics) if name[:2] in ("l2", "l0")}
+    assert metrics.pop("norms_images") == 12 and len(norms) == 6
     assert len(metrics) == 3 + len(stage.params.evaluate.attacks)
     for name, value in metrics.items():     # each seed has its own images here
         assert value == round(rows[name.removesuffix("_accuracy")].mean(), 4)
@@ -120,6 +123,24 @@ def test_the_rows_beside_the_suite(evaluated):
     found = masking.hop_skip_distance.notna()
     assert masking.idx[found].tolist() == stage.test(1, 3).idx.tolist()
     assert (masking.hop_skip_queries.notna() == found).all()
+
+
+def test_the_rows_in_other_norms(evaluated):
+    """A sample of every seed, the same for every attack."""
+    stage, read = evaluated
+    rows, idx = read("norms"), []
+    for seed in stage.params.seeds:
+        idx += stage.test(seed, 6).idx.tolist()
+    assert rows.idx.tolist() == idx and rows.seed.tolist() == [0] * 6 + [1] * 6
+    assert outcome_columns(rows) == [
+        "l2-apgd_0.5_worst", "l2-apgd_1_worst", "l2-ddn_0.5_worst", "l2-ddn_1_worst",
+        "l0-fmn_1_worst", "l0-fmn_4_worst", "l0-pointwise_1_worst", "l0-pointwise_4_worst",
+        "l2_0.5_worst", "l2_1_worst", "l2_mean_worst", "l0_1_worst", "l0_4_worst",
+        "l0_mean_worst"]
+    assert not rows.isna().any(axis=None)
+    for name in ("l2-apgd", "l2-ddn", "l0-fmn", "l0-pointwise"):
+        fooled = rows[f"{name}_pred"] != rows.label
+        assert ((rows[f"{name}_distance"] < inf) == fooled).all() and fooled.any()
 
 
 # Every size follows eps.

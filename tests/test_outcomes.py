@@ -16,7 +16,8 @@ NAMES = {
     "pgd-restarts_last": Outcome("pgd-restarts", None, "last"),
     "cw_worst": Outcome("cw", None, "worst"), "square_worst": Outcome("square", None, "worst"),
     "autoattack_worst": Outcome("autoattack", None, "worst"),
-    "autoattack_apgd-ce_worst": Outcome("autoattack", "apgd-ce", "worst")}
+    "autoattack_apgd-ce_worst": Outcome("autoattack", "apgd-ce", "worst"),
+    "l2-ddn_0.25_worst": Outcome("l2-ddn", "0.25", "worst")}
 NO_OUTCOMES = [
     "", "_", "pgd", "pgd_400", "union", "white_box", "last", "worst", "_last", "_400_last",
     "pgd__last", "pgd_400_", "pgd_last_", "pgd_last_400", "pgd_400_best", "pgd_400_20_last",
@@ -31,7 +32,8 @@ def test_an_outcome_prints_its_name_and_is_parsed_from_it(name):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_parsing_what_was_printed_gives_it_back(convention):
-    attacks, budgets = ["pgd", "fgsm-least-likely", "cw-50", "autoattack"], [None, "20", "fab-t"]
+    attacks = ["pgd", "fgsm-least-likely", "cw-50", "autoattack"]
+    budgets = [None, "20", "fab-t", "1.5"]
     for attack, budget in product(attacks, budgets):
         outcome = Outcome(attack, budget, convention)
         assert Outcome.parse(str(outcome)) == outcome

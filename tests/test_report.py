@@ -16,6 +16,8 @@ from sklearn.metrics import roc_auc_score
 import compare
 from report import headline
 from tla.files import read_rows, write_metrics, write_rows
+from tla.measure.norms import ATTACKS as NORM_ATTACKS
+from tla.measure.norms import at_radius, with_unions
 from tla.outcomes import Outcome
 from tla.report.labels import flagged, model_labels, outcome_label
 from tla.report.ledger import Claim, Summary, ledger
@@ -104,6 +106,18 @@ def masking_rows(rng, suite, params):
                         hop_skip_queries=np.where(three, 100, np.nan))
 
 
+def norm_rows(rng, suite, params):
+    """L2 and L0 of half of the images of each seed."""
+    norms, seen, found = params.norms, suite[suite.idx < IMAGES // 2], {}
+    for norm, radii in (("l2", norms.l2_radii), ("l0", norms.l0_radii)):
+        for attack in NORM_ATTACKS[norm]:
+            found[f"{attack}_distance"] = rng.random(len(seen))
+            for radius in radii:
+                found[at_radius(attack, radius)] = drawn(rng, 0.8, len(seen))
+    rows = seen[["seed", "idx", "label"]].reset_index(drop=True)
+    return with_unions(rows.assign(**found), norms)
+
+
 def transfer_rows(rng, params):
     parts = []
     for source in params.models:
@@ -149,7 +163,8 @@ def study(tmp_path_factory, raw_params):
         suite = suite_rows(rng, params)
         for name, rows in {"suite": suite, "textbook": textbook_rows(rng),
                            "leaking": leaking_rows(rng, params),
-                           "masking": masking_rows(rng, suite, params)}.items():
+                           "masking": masking_rows(rng, suite, params),
+                           "norms": norm_rows(rng, suite, params)}.items():
             write_rows(data / "rows" / model / f"{name}.csv.gz", rows)
         if model in params.represent.models:
             for name, rows in embedding_rows(rng, suite, params).items():
@@ -264,7 +279,8 @@ def test_models_are_called_by_their_labels_in_the_order_of_the_study(study, tabl
     ("clean", "clean"), ("white-box", "white-box union"), ("robust", "robust (everything tried)"),
     ("knn", "k-NN of the adversarial query"), ("pgd_400_last", "PGD-400, after the last step"),
     ("pgd-restarts_worst", "PGD, restarts, at every step"), ("autoattack_worst", "AutoAttack"),
-    ("square_worst", "Square"), ("my-own_last", "my-own, after the last step"),
+    ("square_worst", "Square"), ("l2_0.5_worst", "L2 up to 0.5"),
+    ("l0_mean_worst", "L0, mean over radii"), ("my-own_last", "my-own, after the last step"),
     ("mixture, eps x 1.5", "mixture, eps x 1.5")])
 def test_outcomes_have_readable_labels(outcome, expected):
     assert outcome_label(outcome) == expected
@@ -310,6 +326,27 @@ def test_every_line_of_a_table_has_as_many_cells_as_its_head(study, tables):
     assert len(found) >= 13
     for table in found:
         assert {len(line) for line in table} == {len(table[0])}, table[0]
+
+
+def test_the_tables_of_l2_and_l0_by_hand(study, tables):
+    """Every radius, the mean over all and the median change of a model; and of a pair."""
+    params = study.params
+    found = [table for table in markdown_tables(page(params, flag(tables)))
+             if table[0][-1] == "median change"]
+    rows = read_rows(study.data / "rows" / "alp" / "norms.csv.gz")
+    for table, norm, radii in zip(found, ("l2", "l0"), ([0.2, 0.4, 0.6, 0.8, 1.0], [1, 2, 3]),
+                                  strict=True):
+        assert len(table) == 2 + len(params.models) and len(table[0]) == len(radii) + 3
+        names = [*(at_radius(norm, radius) for radius in radii), f"{norm}_mean_worst"]
+        expected = [f"{100 * rows[name].mean():.1f}" for name in names]     # each seed has its own
+        line = table[2 + params.models.index("alp")]
+        assert line[:-1] == ["ALP", *expected]
+    line = tables["differences"].query(
+        "model == 'tla' and baseline == 'at' and outcome == 'l0_mean_worst'").iloc[0]
+    (pairs,) = [table for table in markdown_tables(page(params, flag(tables)))
+                if table[0][1:4:2] == ["L2", "L0"]]
+    (said,) = [cells[3] for cells in pairs if cells[0] == "TLA − AT"]
+    assert said == f"{100 * line.difference:+.1f} [{100 * line.low:+.1f}, {100 * line.high:+.1f}]"
 
 
 def test_the_report_names_the_pools_of_highest_and_lowest_robust_accuracy(study, tables):

@@ -16,12 +16,12 @@ WHITE_BOX = "white-box"     # correct under every gradient attack of the suite
 ROBUST = "robust"           # correct under every attack of the suite: the headline
 KNN = "knn"                 # an adversarial query's neighbours are of its class
 PLAIN = (CLEAN, WHITE_BOX, ROBUST, KNN)
-FORM = re.compile(r"(?P<attack>[a-z0-9-]+)(_(?P<budget>[a-z0-9-]+))?_(?P<convention>last|worst)")
+FORM = re.compile(r"(?P<attack>[a-z0-9-]+)(_(?P<budget>[a-z0-9.-]+))?_(?P<convention>last|worst)")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`budget`: the steps, or AutoAttack's last attack, where one run is read at several.
+    """`budget`: the steps, AutoAttack's last attack or the radius, where one is read at several.
 
     convention `last`: correct after the last step of every restart (the paper's); `worst`: at every
     step so far.

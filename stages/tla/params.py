@@ -269,6 +269,53 @@ class Masking:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Apgd:
+    """APGD in L2: steps of a run, and how many of the likeliest other classes it is aimed at."""
+
+    steps: Count
+    targets: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Ddn:
+    """DDN: steps toward the smallest change."""
+
+    steps: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Fmn:
+    """FMN in L0: steps, and the L2 norm of the first of them."""
+
+    steps: Count
+    step_size: Positive
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Pointwise:
+    """The pointwise attack: steps of the noise that it starts from, and starts."""
+
+    noise_steps: Count
+    restarts: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Norms:
+    """Attacks in norms that no model was trained against, on `images` test images of each seed.
+
+    `l2_radii` are L2 norms of a change of pixels in [0, 1], `l0_radii` numbers of pixels.
+    """
+
+    images: Count
+    l2_radii: Annotated[list[Positive], Field(min_length=1), AfterValidator(_increasing)]
+    l0_radii: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
+    apgd: Apgd
+    ddn: Ddn
+    fmn: Fmn
+    pointwise: Pointwise
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Transfer:
     """Images made on the first seed of every model and judged by the second seed of every model."""
 
@@ -360,6 +407,7 @@ class Params:
     textbook: Textbook
     hop_skip: HopSkip
     masking: Masking
+    norms: Norms
     transfer: Transfer
     detect: Detect
     neighbors: Neighbors

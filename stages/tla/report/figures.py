@@ -127,6 +127,30 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
     return figure
 
 
+def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
+    """Accuracy against the radius, a panel a norm and a line a model, with 95 % intervals.
+
+    lines: columns label, norm, radius, accuracy, low, high; norms: 'l2' -> what its axis says.
+    """
+    figure, row = plt.subplots(1, len(norms), figsize=(7.2, 3.4), sharey=True)
+    models = list(dict.fromkeys(lines.label))
+    for axes, (norm, head) in zip(row, norms.items(), strict=True):
+        panel = lines[lines.norm == norm]
+        apart = 0.01 * (panel.radius.max() - panel.radius.min())
+        for i, model in enumerate(models):
+            line, (colour, marker, _) = panel[panel.label == model], STYLE[model]
+            axes.errorbar(line.radius + apart * (i - (len(models) - 1) / 2), line.accuracy,
+                          yerr=[line.accuracy - line.low, line.high - line.accuracy],
+                          color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
+                          elinewidth=0.8, label=model)
+        axes.set_xticks(sorted(panel.radius.unique()))
+        axes.set_xlabel(head)
+    row[0].set_ylabel("accuracy")
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=len(models))
+    return figure
+
+
 def claim_forest(lines: pd.DataFrame) -> Figure:
     """Published and our difference per claim, ours with its 95 % interval and shaped by verdict.
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from tla.outcomes import Outcome
 from tla.params import Params
+from tla.report.curves import is_of_norm, norm_label
 from tla.train.methods import label
 
 ATTACKS = {
@@ -18,6 +19,8 @@ QUERIES = ("autoattack", "square")      # they return one image and have one con
 
 def attack_label(outcome: Outcome) -> str:
     """'pgd_400_last' -> 'PGD-400'; an attack without an entry is shown by its own name."""
+    if is_of_norm(outcome):
+        return norm_label(outcome)
     called = ATTACKS.get(outcome.attack, outcome.attack)
     return called if outcome.budget is None else f"{called}-{outcome.budget}"
 
@@ -28,7 +31,7 @@ def outcome_label(text: str) -> str:
         outcome = Outcome.parse(text)
     except ValueError:
         return text
-    if outcome.convention is None or outcome.attack in QUERIES:
+    if outcome.convention is None or outcome.attack in QUERIES or is_of_norm(outcome):
         return attack_label(outcome)
     return f"{attack_label(outcome)}, {CONVENTIONS[outcome.convention]}"
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tla.outcomes import Outcome
 from tla.params import Params
+from tla.report.curves import norm_facts
 from tla.report.fill import fill
 from tla.report.labels import attack_label, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
@@ -20,8 +21,8 @@ SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distanc
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
            "digits": "8x8 digits, enlarged", "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
 LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the table has all
-TABLES = ("accuracy", "differences", "autoattack", "draws", "transfer", "queries", "textbook",
-          "label-leaking", "masking", "auc", "ood", "retrieval")
+TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transfer", "queries",
+          "textbook", "label-leaking", "masking", "auc", "ood", "retrieval")
 
 
 def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
@@ -141,7 +142,8 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         tables={name: table.to_dict("records") for name, table in tables.items()},
         flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
-        **comparison_facts(params, tables), **embedding_facts(params, tables))
+        **comparison_facts(params, tables), **norm_facts(tables),
+        **embedding_facts(params, tables))
 
 
 def attack_of(outcome: str) -> str:
