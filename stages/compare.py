@@ -19,9 +19,13 @@ def read(folder: Path, models: list[str], name: str) -> Rows:
     return {model: read_rows(folder / model / f"{name}.csv.gz") for model in models}
 
 
-def accuracy_tables(params: Params, suite: Rows, neighbors: Rows) -> dict[str, pd.DataFrame]:
-    """Tables from the suite's rows, and k-NN where it was looked for."""
-    outcomes = {m: tables.with_knn(rows, neighbors.get(m)) for m, rows in suite.items()}
+def accuracy_tables(params: Params, suite: Rows, neighbors: Rows,
+                    mismatch: Rows) -> dict[str, pd.DataFrame]:
+    """Tables from the suite's rows, and retrieval where it was looked for."""
+    outcomes = {}
+    for model, rows in suite.items():
+        found = tables.with_knn(rows, neighbors.get(model))
+        outcomes[model] = tables.with_mismatch(found, mismatch.get(model))
     shared = params.data.folds is None
     return {"accuracy": by_model(suite, tables.accuracy_lines),
             "autoattack": by_model(suite, tables.autoattack_line),
@@ -29,7 +33,7 @@ def accuracy_tables(params: Params, suite: Rows, neighbors: Rows) -> dict[str, p
 
 
 def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.DataFrame]:
-    """Tables of transfer, queries, signs of masking and textbook attacks."""
+    """Tables of transfer, queries, signs of masking, textbook attacks and the cost of training."""
     eps = params.attack.eps
     transfer = read_rows(folder / "transfer.csv.gz")
     masking, leaking = (read(folder, params.models, name) for name in ("masking", "leaking"))
@@ -44,17 +48,24 @@ def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.Dat
             params.masking.tolerance))
     return {"transfer": matrix, "queries": pd.DataFrame(queries), "masking": pd.DataFrame(signs),
             "textbook": by_model(read(folder, params.models, "textbook"), tables.textbook_line),
-            "label-leaking": by_model(leaking, tables.leaking_lines, eps)}
+            "label-leaking": by_model(leaking, tables.leaking_lines, eps),
+            "cost": tables.cost_table(read(folder, params.models, "cost"))}
 
 
-def embedding_tables(params: Params, folder: Path, neighbors: Rows) -> dict[str, pd.DataFrame]:
+def embedding_tables(params: Params, folder: Path, neighbors: Rows,
+                     mismatch: Rows) -> dict[str, pd.DataFrame]:
     """Tables of detection, retrieval and images from elsewhere."""
     models, least = params.represent.models, params.compare.least
-    detect = read(folder, models, "detect")
+    detect, aware = (read(folder, models, name) for name in ("detect", "aware"))
+    pairs = compared_auc(params)
     return {"auc": by_model(detect, detection.auc_lines, least),
             "roc": by_model(detect, detection.roc_lines, least),
-            "auc-differences": detection.auc_differences(detect, compared_auc(params), params),
+            "aware": by_model(aware, detection.aware_lines, params),
+            "aware-roc": by_model(aware, detection.aware_roc_lines, least),
+            "auc-differences": pd.concat([detection.auc_differences(detect, pairs, params),
+                                          detection.aware_differences(aware, pairs, params)]),
             "retrieval": by_model(neighbors, tables.retrieval_line),
+            "mismatch": by_model(mismatch, tables.mismatch_line),
             "ood": by_model(read(folder, models, "ood"), tables.ood_lines, params.ood.sources)}
 
 
@@ -63,10 +74,11 @@ def main(argv: list[str] | None = None) -> None:
     data, out = Path("data", params.dataset), Path("reports", params.dataset, "tables")
 
     suite = read(data / "rows", params.models, "suite")
-    neighbors = read(data / "embedding", params.represent.models, "neighbors")
-    made = accuracy_tables(params, suite, neighbors)
+    neighbors, mismatch = (read(data / "embedding", params.represent.models, name)
+                           for name in ("neighbors", "mismatch"))
+    made = accuracy_tables(params, suite, neighbors, mismatch)
     made |= beyond_tables(params, data / "rows", suite)
-    made |= embedding_tables(params, data / "embedding", neighbors)
+    made |= embedding_tables(params, data / "embedding", neighbors, mismatch)
     for name, table in made.items():
         # Verdicts and corrected p values are computed from differences: they are not rounded.
         write_table(out / f"{name}.csv", table, exact=name in ("differences", "auc-differences"))

@@ -1,4 +1,7 @@
-"""Attack every seed of one model with the suite, textbook attacks and diagnostics of masking."""
+"""Attack every seed of one model with the suite, textbook attacks and diagnostics of masking.
+
+And count what a step of its training sends through the network.
+"""
 
 import pandas as pd
 
@@ -6,6 +9,7 @@ from tla.command import model_arguments
 from tla.files import write_metrics, write_rows
 from tla.measure.autoattack import autoattack_columns
 from tla.measure.masking import masking_columns
+from tla.measure.passes import cost_rows
 from tla.measure.queries import hop_skip_columns, square_columns
 from tla.measure.stage import Job, Stage
 from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
@@ -90,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     write_rows(folder / "textbook.csv.gz", found["textbook", first])
     write_rows(folder / "leaking.csv.gz", leaking)
     write_rows(folder / "masking.csv.gz", masking)
+    write_rows(folder / "cost.csv.gz", cost_rows(stage, model))
     metrics = suite_metrics(suite, params.evaluate)
     write_metrics(stage.reports / "metrics" / f"{model}.json", metrics)
 

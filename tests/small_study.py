@@ -22,6 +22,7 @@ SMALL = {
     "textbook.leaking_images": 10, "masking.images": 6, "masking.steps": 4, "masking.points": 3,
     "hop_skip": {"images": 3, "iterations": 1, "evaluations": 20, "initial_evaluations": 10},
     "transfer.images": 6, "detect.components": 2, "detect.steps": 3, "represent.images": 20,
+    "detect.aware.images": 30, "neighbors.mismatch.images": 30,
     "represent.iterations": 250, "ood.images": 10}
 
 
