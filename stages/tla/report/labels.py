@@ -9,7 +9,8 @@ from tla.train.methods import label
 ATTACKS = {
     "clean": "clean", "white-box": "white-box union", "robust": "robust (everything tried)",
     "knn": "k-NN of the adversarial query",
-    "mismatch": "k-NN of the query under targeted mismatch", "fgsm": "FGSM", "ifgsm": "iterative FGSM",
+    "mismatch": "k-NN of the query under targeted mismatch",
+    "fgsm": "FGSM", "ifgsm": "iterative FGSM",
     "fgsm-least-likely": "FGSM, least likely", "ifgsm-least-likely": "iterative FGSM, least likely",
     "pgd": "PGD", "pgd-restarts": "PGD, restarts", "cw": "C&W", "cw-50": "C&W, confidence 50",
     "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
