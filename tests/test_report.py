@@ -349,12 +349,12 @@ def test_the_report_says_which_detector_only_works_against_the_unaware(study, ta
     aware.loc[decided, "above_chance"] = False
     one = decided & (aware.model == "at") & (aware.score == "mixture") & (aware.eps_factor == 1.33)
     aware.loc[one & (aware.attacker == "unaware"), "above_chance"] = True
-    text = " ".join(page(study.params, tables | {"aware": aware}).split())
+    text = " ".join(page(study.params, flag(tables) | {"aware": aware}).split())
     assert text.count("only against the one who does not know of it") == 1
     assert ("- Gaussian-mixture likelihood, 1.33 x training: against neither: UM, ALP, TLA; **only "
             "against the one who does not know of it**: AT." in text)
     aware.loc[one, "above_chance"] = True
-    assert "against both attackers: AT" in page(study.params, tables | {"aware": aware})
+    assert "against both attackers: AT;" in page(study.params, flag(tables) | {"aware": aware})
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [

@@ -18,9 +18,10 @@ def cost_readings(model: str, baseline: str, params: Params) -> pd.DataFrame:
 
     Columns as of the tables of differences; without p, for neither is a sample. Measured time comes
     first, where the benchmark was run with this study, with the range of its rounds as low and
-    high; then the count, which has none. No line where the study has not both models.
+    high; then the count, which has none. No line where the study has not counted both models.
     """
-    table = pd.read_csv(Path("reports", params.dataset, "tables", "cost.csv")).set_index("model")
+    path = Path("reports", params.dataset, "tables", "cost.csv")
+    table = pd.read_csv(path, index_col="model") if path.exists() else pd.DataFrame()
     if not {model, baseline} <= set(table.index):
         return pd.DataFrame(columns=["outcome"])
     both = table.forward + table.backward

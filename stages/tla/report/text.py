@@ -149,7 +149,7 @@ def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
                 found[works_against(unaware, aware)].append(model)
             detectors.append({"score": score, "eps_factor": factor, "models": found})
     return {"aware": lines, "aware_factors": factors, "works": WORKS, "detectors": detectors,
-            "moved": lookup(tables["mismatch"], "model")}
+            "moved": {line["model"]: line for line in tables["mismatch"].to_dict("records")}}
 
 
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
