@@ -8,12 +8,13 @@ import pandas as pd
 
 from tla.files import write_metrics, write_table, write_text
 from tla.report import figures
+from tla.report.cost import COUNTED, TIMED
 from tla.report.fill import fill
 from tla.report.labels import outcome_label
 from tla.report.ledger import Summary, counts, headline, ledger, load_summary, path_of, studied
 from tla.train.methods import load_study
 
-DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet"}
+DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
 BRIEF = ["claim", "verdict", "data", "the paper says", "published", "ours", "95 % interval",
          "had to exceed", "published lies", "p (Holm)", "seeds won", "images"]
 ALL = ["claim", "verdict", "study", "measured by", *BRIEF[3:], "data"]
@@ -54,6 +55,22 @@ def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
 
 
+def costs(table: pd.DataFrame, summary: Summary) -> list[dict]:
+    """For each claim of cost and each study: the count, the time or None, and the claim's verdict.
+
+    Count and time are percent more than the baseline's; the verdict is that of the first reading.
+    """
+    found = []
+    for claim in summary.claims:
+        lines = table[(table.claim == claim.id) & table.ours.notna()]
+        if claim.kind == "cost":
+            for study, part in lines.groupby("study", sort=False):
+                read = {line.outcome: line for line in part.itertuples()}
+                found.append({"claim": claim, "study": study, "verdict": part.verdict.iloc[0],
+                              "counted": read[COUNTED], "timed": read.get(TIMED)})
+    return found
+
+
 def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
     """claims.md: verdicts on the claims' own data, their picture, then every line."""
     first = headline(table)
@@ -65,7 +82,8 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
     return fill(template, total=len(first), counts=counts(table),
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],
-                waiting=waiting, unmeasured=unmeasured, every=as_markdown(table, ALL))
+                costs=costs(table, summary), waiting=waiting, unmeasured=unmeasured,
+                every=as_markdown(table, ALL))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,7 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     template = Path(__file__).with_suffix(".md").read_text()
     write_text(out / "claims.md", markdown(template, table, summary))
     first = headline(table)
-    drawn = first[first.verdict != "not run"]
+    unit = [claim.id for claim in summary.claims if claim.kind != "cost"]   # those have percent
+    drawn = first[(first.verdict != "not run") & first.claim.isin(unit)]
     figures.save(figures.claim_forest(drawn.assign(label=drawn.claim + "  " + drawn.says)),
                  out / "figures", "claims")
     write_metrics(out / "claims.json",

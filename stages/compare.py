@@ -20,11 +20,14 @@ def read(folder: Path, models: list[str], name: str) -> Rows:
     return {model: read_rows(folder / model / f"{name}.csv.gz") for model in models}
 
 
-def accuracy_tables(params: Params, suite: Rows, norms: Rows,
-                    neighbors: Rows) -> dict[str, pd.DataFrame]:
-    """Tables from the suite's rows, those in other norms, and k-NN where it was looked for."""
+def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
+                    mismatch: Rows) -> dict[str, pd.DataFrame]:
+    """Tables from the suite's rows, those in other norms, and retrieval where it was looked for."""
     attacked = {m: with_norms(rows, norms[m]) for m, rows in suite.items()}
-    outcomes = {m: tables.with_knn(rows, neighbors.get(m)) for m, rows in attacked.items()}
+    outcomes = {}
+    for model, rows in attacked.items():
+        found = tables.with_knn(rows, neighbors.get(model))
+        outcomes[model] = tables.with_mismatch(found, mismatch.get(model))
     shared = params.data.folds is None
     return {"accuracy": by_model(attacked, tables.accuracy_lines),
             "distances": by_model(norms, distances_line),
@@ -34,7 +37,7 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows,
 
 
 def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.DataFrame]:
-    """Tables of transfer, queries, signs of masking and textbook attacks."""
+    """Tables of transfer, queries, signs of masking, textbook attacks and the cost of training."""
     eps = params.attack.eps
     transfer = read_rows(folder / "transfer.csv.gz")
     masking, leaking = (read(folder, params.models, name) for name in ("masking", "leaking"))
@@ -49,17 +52,24 @@ def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.Dat
             params.masking.tolerance))
     return {"transfer": matrix, "queries": pd.DataFrame(queries), "masking": pd.DataFrame(signs),
             "textbook": by_model(read(folder, params.models, "textbook"), tables.textbook_line),
-            "label-leaking": by_model(leaking, tables.leaking_lines, eps)}
+            "label-leaking": by_model(leaking, tables.leaking_lines, eps),
+            "cost": tables.cost_table(read(folder, params.models, "cost"))}
 
 
-def embedding_tables(params: Params, folder: Path, neighbors: Rows) -> dict[str, pd.DataFrame]:
+def embedding_tables(params: Params, folder: Path, neighbors: Rows,
+                     mismatch: Rows) -> dict[str, pd.DataFrame]:
     """Tables of detection, retrieval and images from elsewhere."""
     models, least = params.represent.models, params.compare.least
-    detect = read(folder, models, "detect")
+    detect, aware = (read(folder, models, name) for name in ("detect", "aware"))
+    pairs = compared_auc(params)
     return {"auc": by_model(detect, detection.auc_lines, least),
             "roc": by_model(detect, detection.roc_lines, least),
-            "auc-differences": detection.auc_differences(detect, compared_auc(params), params),
+            "aware": by_model(aware, detection.aware_lines, params),
+            "aware-roc": by_model(aware, detection.aware_roc_lines, least),
+            "auc-differences": pd.concat([detection.auc_differences(detect, pairs, params),
+                                          detection.aware_differences(aware, pairs, params)]),
             "retrieval": by_model(neighbors, tables.retrieval_line),
+            "mismatch": by_model(mismatch, tables.mismatch_line),
             "ood": by_model(read(folder, models, "ood"), tables.ood_lines, params.ood.sources)}
 
 
@@ -68,11 +78,12 @@ def main(argv: list[str] | None = None) -> None:
     data, out = Path("data", params.dataset), Path("reports", params.dataset, "tables")
 
     suite = read(data / "rows", params.models, "suite")
-    neighbors = read(data / "embedding", params.represent.models, "neighbors")
+    neighbors, mismatch = (read(data / "embedding", params.represent.models, name)
+                           for name in ("neighbors", "mismatch"))
     norms = read(data / "rows", params.models, "norms")
-    made = accuracy_tables(params, suite, norms, neighbors)
+    made = accuracy_tables(params, suite, norms, neighbors, mismatch)
     made |= beyond_tables(params, data / "rows", suite)
-    made |= embedding_tables(params, data / "embedding", neighbors)
+    made |= embedding_tables(params, data / "embedding", neighbors, mismatch)
     for name, table in made.items():
         # Verdicts and corrected p values are computed from differences: they are not rounded.
         write_table(out / f"{name}.csv", table, exact=name in ("differences", "auc-differences"))

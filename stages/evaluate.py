@@ -1,4 +1,7 @@
-"""Attack every seed of one model: the suite, other norms, textbook attacks, signs of masking."""
+"""Attack every seed of one model: the suite, other norms, textbook attacks, signs of masking.
+
+And count what a step of its training sends through the network.
+"""
 
 import pandas as pd
 
@@ -15,6 +18,7 @@ from tla.measure.norms import (
     pointwise_columns,
     with_unions,
 )
+from tla.measure.passes import cost_rows
 from tla.measure.queries import hop_skip_columns, square_columns
 from tla.measure.stage import Job, Stage
 from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
@@ -129,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     write_rows(folder / "leaking.csv.gz", leaking)
     write_rows(folder / "masking.csv.gz", masking)
     write_rows(folder / "norms.csv.gz", norms)
+    write_rows(folder / "cost.csv.gz", cost_rows(stage, model))
     metrics = suite_metrics(suite, params.evaluate) | norm_metrics(norms)
     write_metrics(stage.reports / "metrics" / f"{model}.json", metrics)
 

@@ -13,6 +13,7 @@ from tla.report.curves import curve_lines
 from tla.report.pairs import pools
 from tla.report.published import poster_auc, published
 from tla.report.text import (
+    ATTACKERS,
     SCORES,
     TASKS,
     lookup,
@@ -75,6 +76,16 @@ def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
     figures.save(figures.roc_curves(curves, areas, TASKS, SCORES, note), folder / "figures", "roc")
 
 
+def draw_aware(folder: Path, params: Params, areas: pd.DataFrame) -> None:
+    """ROC curves against both attackers, of misclassified images at the largest eps."""
+    factor, tables = areas.eps_factor.max(), []
+    for table in (read_table(params, "aware-roc"), areas):
+        table = table.query("task == 'misclassified' and eps_factor == @factor")
+        tables.append(named(table.assign(task=table.attacker), SCORED, params))
+    note = f"{TASKS['misclassified']}, at eps = {factor:g} x training"
+    figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures", "aware")
+
+
 def draw_embedding(folder: Path, params: Params) -> None:
     """What neighbours are retrieved, t-SNE maps, and the loss around a few test images."""
     captions, tiles, maps, planes = {}, {}, {}, {}
@@ -114,6 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     draw_accuracy(folder, params, tables["accuracy"])
     draw_norms(folder, params, tables["accuracy"])
     draw_roc(folder, params, tables["auc"])
+    draw_aware(folder, params, tables["aware"])
     draw_embedding(folder, params)
 
     distances = {}

@@ -6,9 +6,11 @@ import torch
 
 from tla.command import model_arguments
 from tla.files import write_metrics, write_rows, write_table
+from tla.measure.aware import aware_rows
 from tla.measure.elsewhere import ood_rows
 from tla.measure.embedding import Normality, detection_rows, outputs, plane
 from tla.measure.masking import surfaces
+from tla.measure.mismatch import mismatch_rows
 from tla.measure.pictures import write_tiles
 from tla.measure.referee import check
 from tla.measure.retrieval import class_distances, figure, neighbor_columns, retrieve
@@ -17,9 +19,11 @@ from tla.measure.suite import attacked
 from tla.train.chance import stream
 from tla.train.data import TRAIN
 
+ROWS = ("detect", "aware", "neighbors", "mismatch", "ood")
+
 
 def measured(stage: Stage, model: str, seed: int) -> dict[str, object]:
-    """Rows detect, neighbors and ood of one seed, and the figure's pixels and captions."""
+    """The rows of ROWS of one seed, and the figure's pixels and captions."""
     params, eps, batch = stage.params, stage.params.attack.eps, stage.params.evaluate.batch
     network, test = stage.network(model, seed), stage.test(seed, params.represent.queries)
     train = stage.sample(seed, TRAIN, None)
@@ -28,6 +32,9 @@ def measured(stage: Stage, model: str, seed: int) -> dict[str, object]:
     found = {"detect": detection_rows(
         network, test, clean, normality, params.detect, eps=eps, batch=batch,
         generator=stream(seed, "detection", stage.device))}
+    found["aware"] = aware_rows(
+        network, stage.test(seed, params.detect.aware.images), normality, params.detect, eps=eps,
+        batch=batch, generator=stream(seed, "detection", stage.device, 1))
     found["ood"] = ood_rows(
         network, normality, stage.test(seed, params.ood.images).x, params.ood, batch=batch,
         generator=stream(seed, "queries", torch.device("cpu")))
@@ -41,9 +48,12 @@ def measured(stage: Stage, model: str, seed: int) -> dict[str, object]:
         columns[f"{kind}_pred"] = out.prediction
         columns |= neighbor_columns(kind, labels[rows], y, stage.data.classes)
     found["neighbors"] = pd.DataFrame(columns)
+    found["mismatch"] = mismatch_rows(
+        network, stage.test(seed, params.neighbors.mismatch.images), gallery, labels,
+        stage.data.classes, params.neighbors, eps=eps, batch=batch)
     found["pixels"], found["captions"] = figure(
         test, x_adv, out.prediction, rows, train, params.neighbors)
-    for name in ("detect", "neighbors", "ood"):
+    for name in ROWS:
         found[name].insert(0, "seed", seed)
     return found
 
@@ -77,8 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     planes = surfaces(stage.network(model, second), stage.test(second, params.masking.surfaces),
                       params.attack.eps, params.masking.points, second)
 
-    rows = {name: pd.concat([seed[name] for seed in seeds])
-            for name in ("detect", "neighbors", "ood")}
+    rows = {name: pd.concat([seed[name] for seed in seeds]) for name in ROWS}
     for kind in ("clean", "adv"):
         right, precision = rows["neighbors"][f"{kind}_knn"], rows["neighbors"][f"{kind}_precision"]
         metrics[f"{kind}_knn_accuracy"] = float((right == rows["neighbors"].label).mean())

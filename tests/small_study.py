@@ -25,6 +25,7 @@ SMALL = {
     "norms.apgd.steps": 4, "norms.ddn.steps": 5, "norms.fmn.steps": 5,
     "norms.pointwise": {"noise_steps": 10, "restarts": 1}, "transfer.images": 6,
     "detect.components": 2, "detect.steps": 3, "represent.images": 20,
+    "detect.aware.images": 30, "neighbors.mismatch.images": 30,
     "represent.iterations": 250, "ood.images": 10}
 
 

@@ -11,12 +11,12 @@ from small_study import logits
 from tla.measure import embedding
 from tla.measure.embedding import Normality, Outputs, detection_rows, outputs, plane, six_digits
 from tla.measure.retrieval import unit
-from tla.params import Detect
+from tla.params import Aware, Detect
 from tla.train.data import TEST, TRAIN
 from tla.train.pgd import cross_entropy, pgd_linf, random_start
 
 EPS = 0.15
-SETTINGS = Detect([1.0, 1.5], 0.1, 5, 3, 4, "diag")
+SETTINGS = Detect([1.0, 1.5], 0.1, 5, 3, 4, "diag", Aware(9, [1.0], 1))
 
 
 def seeded(seed=0):

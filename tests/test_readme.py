@@ -56,12 +56,12 @@ def test_a_committed_headline_has_few_numbers_and_they_are_of_the_committed_tabl
 @studies
 def test_the_tables_of_a_study_have_every_model_once_and_no_other(study):
     params, folder = load_study(ROOT / study), reports(study) / "tables"
-    for name in ("autoattack", "queries", "textbook", "masking"):
+    for name in ("autoattack", "queries", "textbook", "masking", "cost"):
         assert pd.read_csv(folder / f"{name}.csv").model.tolist() == params.models, name
     for name in ("accuracy", "label-leaking"):
         found = pd.read_csv(folder / f"{name}.csv").model
         assert list(dict.fromkeys(found)) == params.models, name
-    for name in ("auc", "ood", "retrieval"):
+    for name in ("auc", "aware", "ood", "retrieval", "mismatch"):
         found = pd.read_csv(folder / f"{name}.csv").model
         assert list(dict.fromkeys(found)) == params.represent.models, name
 

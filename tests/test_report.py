@@ -129,7 +129,7 @@ def transfer_rows(rng, params):
 
 
 def embedding_rows(rng, suite, params):
-    """Rows of detect, neighbors and ood of one model."""
+    """Rows of detect, aware, neighbors, mismatch and ood of one model."""
     seen = suite[["seed", "idx", "label"]]
     detect = []
     for factor in params.detect.eps_factors:
@@ -145,7 +145,25 @@ def embedding_rows(rng, suite, params):
     ood = pd.DataFrame({"source": np.tile(["test", *params.ood.sources], 10), "seed": 0})
     for score in ("softmax", "neighbors", "mixture"):
         ood[score] = rng.random(len(ood))
-    return {"detect": pd.concat(detect), "neighbors": neighbors, "ood": ood}
+    mismatch = seen.assign(target_label=0, moved_knn=rng.integers(0, CLASSES, IMAGES))
+    for kind in ("clean", "moved"):
+        mismatch = mismatch.assign(**{f"{kind}_distance": 0.5, f"{kind}_precision": 0.5})
+    return {"detect": pd.concat(detect), "aware": aware_rows(rng, seen, params),
+            "neighbors": neighbors, "mismatch": mismatch.assign(clean_knn=1), "ood": ood}
+
+
+def aware_rows(rng, seen, params):
+    """Scores at random, of every attacker."""
+    found = []
+    for factor in params.detect.aware.eps_factors:
+        rows = seen.assign(eps_factor=factor, clean_pred=seen.label)
+        rows["unaware_pred"] = (seen.label + (rng.random(IMAGES) < 0.4)) % CLASSES
+        for score in ("softmax", "neighbors", "mixture"):
+            rows[f"aware_{score}_pred"] = rows.unaware_pred
+            for attacker in ("clean", "unaware", "aware"):
+                rows[f"{attacker}_{score}"] = rng.random(IMAGES)
+        found.append(rows)
+    return pd.concat(found)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +182,9 @@ def study(tmp_path_factory, raw_params):
         for name, rows in {"suite": suite, "textbook": textbook_rows(rng),
                            "leaking": leaking_rows(rng, params),
                            "masking": masking_rows(rng, suite, params),
-                           "norms": norm_rows(rng, suite, params)}.items():
+                           "norms": norm_rows(rng, suite, params),
+                           "cost": pd.DataFrame({"images": [8], "forward": [64],
+                                                 "backward": [40]})}.items():
             write_rows(data / "rows" / model / f"{name}.csv.gz", rows)
         if model in params.represent.models:
             for name, rows in embedding_rows(rng, suite, params).items():
@@ -356,6 +376,34 @@ def test_the_report_names_the_pools_of_highest_and_lowest_robust_accuracy(study,
         accuracy.loc[line, "accuracy"] = robust
     text = " ".join(page(study.params, tables | {"accuracy": accuracy}).split())
     assert "highest robust accuracy is at a pool of 30 (91.0 %), the lowest at 1 (9.0 %)" in text
+
+
+def test_the_report_says_which_detector_only_works_against_the_unaware(study, tables):
+    """Of each score and eps, by whom: here one of AT's does, and every other against neither."""
+    aware = tables["aware"].copy()
+    decided = aware.task == "misclassified"
+    aware["above_chance"] = aware.above_chance.astype(object)
+    aware.loc[decided, "above_chance"] = False
+    one = decided & (aware.model == "at") & (aware.score == "mixture") & (aware.eps_factor == 1.33)
+    aware.loc[one & (aware.attacker == "unaware"), "above_chance"] = True
+    text = " ".join(page(study.params, flag(tables) | {"aware": aware}).split())
+    assert text.count("only against the one who does not know of it") == 1
+    assert ("- Gaussian-mixture likelihood, 1.33 x training: against neither: UM, ALP, TLA; **only "
+            "against the one who does not know of it**: AT." in text)
+    aware.loc[one, "above_chance"] = True
+    assert "against both attackers: AT;" in page(study.params, flag(tables) | {"aware": aware})
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (0.01, 0.2, "more often than AT's, +10.0"), (-0.2, -0.01, "less often than AT's, +10.0"),
+    (-0.1, 0.3, "not resolvably more or less often than AT's, +10.0")])
+def test_the_report_says_what_moved_queries_show_of_the_metric(low, high, said, study, tables):
+    table = tables["differences"].copy()
+    line = (table.model == "tla") & (table.baseline == "at") & (table.outcome == "mismatch_last")
+    table.loc[line, ["difference", "low", "high"]] = 0.1, low, high
+    assert line.sum() == 1
+    text = " ".join(page(study.params, tables | {"differences": table}).split())
+    assert f"keep neighbours of their own class {said}" in text
 
 
 # The headline

@@ -18,7 +18,7 @@ from tla.measure import suite
 from tla.measure.embedding import Normality, Outputs, plane
 from tla.measure.pictures import read_tiles
 from tla.measure.retrieval import retrieve
-from tla.params import Detect
+from tla.params import Aware, Detect
 
 AT = Path("reports/digits/represent/at")
 
@@ -69,7 +69,7 @@ def in_both(function):
 @pytest.mark.parametrize("covariance", ["diag", "full"])
 def test_scores_are_equal_on_any_threads(covariance, vectors):
     out = Outputs(np.zeros(400, int), np.linspace(0.1, 1, 400), vectors[::-1])
-    settings = Detect([1.0], 0.1, 2, 10, 3, covariance)
+    settings = Detect([1.0], 0.1, 2, 10, 3, covariance, Aware(9, [1.0], 1))
     one, two = in_both(lambda: Normality(vectors, settings, 0).scores(out))
     assert list(one) == list(two)
     assert all(np.array_equal(one[name], two[name]) for name in one)
@@ -126,7 +126,7 @@ def test_the_stage_writes_the_same_bytes_on_any_threads(study):
         found.append(written())
         shutil.rmtree("reports")
         shutil.rmtree("data/digits/embedding")
-    assert len(found[0]) == 8 and found[0] == found[1]
+    assert len(found[0]) == 10 and found[0] == found[1]
 
 
 # What it writes
@@ -152,6 +152,9 @@ def test_rows_are_of_every_seed_and_its_test_images(represented):
         assert detect[detect.seed == seed].idx.tolist() == 3 * idx
         assert ood[ood.seed == seed].source.tolist() == [
             name for name in ("test", "noise", "photos") for _ in range(10)]
+        few, aware, mismatch = stage.test(seed, 30).idx.tolist(), read("aware"), read("mismatch")
+        assert aware[aware.seed == seed].idx.tolist() == 2 * few
+        assert mismatch[mismatch.seed == seed].idx.tolist() == few
     linf = detect.groupby("eps_factor").linf.max()
     assert linf.max() <= 1.5 * 0.15 + 1e-6 and linf.is_monotonic_increasing
     assert 0.1 < neighbors.linf.max() <= 0.15 + 1e-6

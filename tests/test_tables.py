@@ -146,6 +146,7 @@ def test_pairs_are_the_baselines_of_the_methods_and_pools_against_each_other(par
     expected |= {("tla", name) for name in swept}               # what the choice is worth
     expected |= {(name, "tla-b1") for name in swept[1:]}        # what mining is worth
     expected |= {("tla-b1000", "tla")}                          # the largest, the next smaller
+    expected |= {("tla", "um")}                                 # the paper's retrieval
     assert set(compared(params)) == expected
 
 

@@ -324,6 +324,18 @@ class Transfer:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Aware:
+    """The attacker who knows the score, on so many test images of a seed, at some of the eps.
+
+    `halvings`: rounds of the search for the weight between cross-entropy and the score.
+    """
+
+    images: Count
+    eps_factors: Annotated[list[Positive], Field(min_length=1), AfterValidator(_increasing)]
+    halvings: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Detect:
     """Misclassification detection at eps = factor x the training eps."""
 
@@ -333,6 +345,20 @@ class Detect:
     neighbors: Count
     components: Count
     covariance: Literal["full", "tied", "diag", "spherical"]
+    aware: Aware
+
+    def __post_init__(self):
+        if other := sorted(set(self.aware.eps_factors) - set(self.eps_factors)):
+            raise ValueError(f"aware.eps_factors: not among eps_factors: {other}")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Mismatch:
+    """Targeted mismatch: so many queries of a seed are moved to look like another class's image."""
+
+    images: Count
+    rel_step_size: OpenFraction
+    steps: Count
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -343,6 +369,7 @@ class Neighbors:
     retrieved: Count
     queries: Count
     attack: Attack
+    mismatch: Mismatch
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -5,9 +5,10 @@ Two questions, each answered by three scores at several eps:
 it gets right? (misclassification detection, the paper's task)
 `adversarial`: does it tell fooling adversarial images from clean, correctly classified images?
 An area is undefined where a seed has too few images of either kind (`compare.least`).
+Both are also asked of an attacker who knows the score, beside one who does not, on the same images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
@@ -19,6 +20,7 @@ from tla.report.statistics import Case, auc_difference
 
 TASKS = ("misclassified", "adversarial")
 SCORES = ("softmax", "neighbors", "mixture")
+ATTACKERS = ("unaware", "aware")
 GRID = np.linspace(0, 1, 41)        # false-positive rates at which curves are averaged over seeds
 AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p",
                "seeds_won", "images", "seeds"]
@@ -70,17 +72,28 @@ def readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]
 def auc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
     """A line per task, score and eps: mean AUC over seeds and its spread, empty where undefined."""
     for about, found in readings(rows, least):
-        areas = pd.Series([auc(*each) for each in found], dtype=float)
-        yield about | {"auc": areas.mean(), "std": areas.std(), "seeds": len(areas)}
+        yield about | mean_area(found)
+
+
+def mean_area(found: list[Case]) -> dict:
+    """Mean AUC over seeds and its spread; empty without seeds."""
+    areas = pd.Series([auc(*each) for each in found], dtype=float)
+    return {"auc": areas.mean(), "std": areas.std(), "seeds": len(areas)}
 
 
 def roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
     """Points of the ROC curves that are defined, averaged over seeds at fixed rates."""
     for about, found in readings(rows, least):
-        if found:
-            tpr = np.mean([roc_on_grid(*each) for each in found], axis=0)
-            for at, height in zip(GRID, tpr, strict=True):
-                yield about | {"fpr": at, "tpr": height}
+        for point in mean_curve(found):
+            yield about | point
+
+
+def mean_curve(found: list[Case]) -> Iterator[dict]:
+    """fpr and tpr, averaged over seeds at fixed rates; no point without seeds."""
+    if found:
+        tpr = np.mean([roc_on_grid(*each) for each in found], axis=0)
+        for at, height in zip(GRID, tpr, strict=True):
+            yield {"fpr": at, "tpr": height}
 
 
 def chance(found: list[Case]) -> list[Case]:
@@ -94,16 +107,91 @@ def auc_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
 
     rows: those of detect by model; the baseline `chance` needs none.
     """
-    settings, lines = params.compare, []
+    def found(model: str, factor: float, score: str) -> list[Case]:
+        return cases(rows[model], factor, "misclassified", score)
+
+    return _differences(rows, pairs, params, params.detect.eps_factors, found)
+
+
+def _differences(rows, pairs, params: Params, factors: list[float],
+                 found: Callable[[str, float, str], list[Case]]) -> pd.DataFrame:
+    lines = []
     for model, baseline in pairs:
-        for factor, score in product(params.detect.eps_factors, SCORES):
-            a = cases(rows[model], factor, "misclassified", score)
-            b = chance(a) if baseline == "chance" else cases(
-                rows[baseline], factor, "misclassified", score)
+        for factor, score in product(factors, SCORES):
+            a = found(model, factor, score)
+            b = chance(a) if baseline == "chance" else found(baseline, factor, score)
             line = {"model": model, "baseline": baseline, "score": score, "eps_factor": factor,
                     "images": rows[model].idx.nunique(), "seeds": len(a)}
-            if fewest(a + b) >= settings.least:
-                line |= auc_difference(a, b, params.data.folds is None, settings.resamples,
-                                       settings.seed)
+            if fewest(a + b) >= params.compare.least:
+                line |= compared_areas(a, b, params)
             lines.append(line)
     return pd.DataFrame(lines, columns=AUC_COLUMNS).astype({"seeds_won": "Int64"})
+
+
+def compared_areas(a: list[Case], b: list[Case], params: Params) -> dict:
+    """AUC a minus AUC b with its interval."""
+    settings = params.compare
+    return auc_difference(a, b, params.data.folds is None, settings.resamples, settings.seed)
+
+
+# Against an attacker who knows the score
+
+def facing(rows: pd.DataFrame, attacker: str, score: str) -> pd.DataFrame:
+    """Rows of `aware` as those of detect: the images of one attacker; if aware, of this score."""
+    made = attacker if attacker == "unaware" else f"{attacker}_{score}"
+    return rows.assign(**{"adv_pred": rows[f"{made}_pred"],
+                          f"adv_{score}": rows[f"{attacker}_{score}"]})
+
+
+def aware_readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
+    """As `readings`, of the rows of `aware`, for each attacker."""
+    for factor, task, score, attacker in product(
+            sorted(set(rows.eps_factor)), TASKS, SCORES, ATTACKERS):
+        found = cases(facing(rows, attacker, score), factor, task, score)
+        about = {"task": task, "score": score, "eps_factor": factor, "attacker": attacker}
+        yield about, found if fewest(found) >= least else []
+
+
+def aware_lines(rows: pd.DataFrame, params: Params) -> Iterator[dict]:
+    """As `auc_lines`, for each attacker; of misclassified images also the interval of the AUC.
+
+    above_chance: whether it lies above a half.
+    """
+    for about, found in aware_readings(rows, params.compare.least):
+        line = about | mean_area(found)
+        if found and about["task"] == "misclassified":
+            beyond = compared_areas(found, chance(found), params)
+            line |= {"low": 0.5 + beyond["low"], "high": 0.5 + beyond["high"],
+                     "above_chance": beyond["low"] > 0}
+        yield line
+
+
+def aware_roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
+    """As `roc_lines`, for each attacker."""
+    for about, found in aware_readings(rows, least):
+        for point in mean_curve(found):
+            yield about | point
+
+
+def aware_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
+                      params: Params) -> pd.DataFrame:
+    """As `auc_differences`, of the rows of `aware`; <score>-aware is the score under its attacker.
+    """
+    def found(model: str, factor: float, score: str) -> list[Case]:
+        return cases(facing(rows[model], "aware", score), factor, "misclassified", score)
+
+    table = _differences(rows, pairs, params, params.detect.aware.eps_factors, found)
+    return table.assign(score=table.score + "-aware")
+
+
+def works_against(unaware: dict, aware: dict) -> str:
+    """Whom a detector withstands: `both` attackers, only the `unaware` one, `neither`; `undefined`.
+
+    Two lines of `aware_lines` on misclassified images. It works against an attacker where the
+    interval of its AUC lies above chance.
+    """
+    if pd.isna(unaware["above_chance"]) or pd.isna(aware["above_chance"]):
+        return "undefined"
+    if aware["above_chance"]:
+        return "both"
+    return "unaware" if unaware["above_chance"] else "neither"

@@ -9,12 +9,14 @@ from tla.train.methods import label
 
 ATTACKS = {
     "clean": "clean", "white-box": "white-box union", "robust": "robust (everything tried)",
-    "knn": "k-NN of the adversarial query", "fgsm": "FGSM", "ifgsm": "iterative FGSM",
+    "knn": "k-NN of the adversarial query",
+    "mismatch": "k-NN of the query under targeted mismatch",
+    "fgsm": "FGSM", "ifgsm": "iterative FGSM",
     "fgsm-least-likely": "FGSM, least likely", "ifgsm-least-likely": "iterative FGSM, least likely",
     "pgd": "PGD", "pgd-restarts": "PGD, restarts", "cw": "C&W", "cw-50": "C&W, confidence 50",
     "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
-QUERIES = ("autoattack", "square")      # they return one image and have one convention
+QUERIES = ("autoattack", "square", "mismatch")  # they return one image and have one convention
 
 
 def attack_label(outcome: Outcome) -> str:

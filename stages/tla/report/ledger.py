@@ -8,10 +8,11 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 
 from tla.params import CHECKED, Params, Real, checked, read_yaml
+from tla.report.cost import cost_readings
 from tla.report.labels import flagged
 from tla.report.statistics import holm
 
-Data = Literal["mnist", "cifar10", "tiny-imagenet"]
+Data = Literal["mnist", "cifar10", "tiny-imagenet", "any"]
 VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
 # Another data set, or one training run, can agree or disagree with a claim, not settle it.
 BESIDE = {"confirmed": "agrees", "contradicted": "disagrees"}
@@ -22,13 +23,13 @@ class Claim:
     """One statement of the paper: by how many points `model` is ahead of `baseline`.
 
     `outcomes` are our readings of it; `equal_within` makes it a claim of hardly any difference: of
-    no more than so many points.
+    no more than so many points. A claim of cost counts percent of the baseline's.
     """
 
     id: str
     data: Data
     says: str
-    kind: Literal["accuracy", "auc", "unmeasured"]
+    kind: Literal["accuracy", "auc", "cost", "unmeasured"]
     model: str
     baseline: str
     published: Real | None
@@ -103,6 +104,8 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     """
     tables = Path("reports", params.dataset, "tables")
     model, baseline = model_of(claim.model, params), model_of(claim.baseline, params)
+    if claim.kind == "cost":
+        return cost_readings(model, baseline, params).assign(masked=False)
     name = "auc-differences.csv" if claim.kind == "auc" else "differences.csv"
     found = pd.read_csv(tables / name)
     found = found[(found.model == model) & (found.baseline == baseline)]

@@ -21,8 +21,9 @@ def pools(params: Params) -> dict[str, int]:
 def compared(params: Params) -> list[Pair]:
     """Every (model, baseline) of the study, those of `tla` first.
 
-    Each model is set against the BASELINES of its method that are in the study, and pools against
-    each other. Raises UserError where that leaves a model alone.
+    Each model is set against the BASELINES of its method that are in the study, pools against each
+    other, and `tla` also against the undefended model, as in the paper's retrieval. Raises
+    UserError where that leaves a model alone.
     """
     chosen = []
     for name in params.models:
@@ -35,7 +36,7 @@ def compared(params: Params) -> list[Pair]:
             raise UserError(f"{params.config}: models: {name} is compared with no other model; "
                             "list one of the BASELINES of its method")
     of_tla = [pair for pair in chosen if pair[0] == "tla"]
-    return list(dict.fromkeys([*of_tla, *chosen]))
+    return list(dict.fromkeys([*of_tla, ("tla", "um"), *chosen]))
 
 
 def among_pools(names: list[str]) -> list[Pair]:

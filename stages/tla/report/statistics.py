@@ -91,7 +91,8 @@ def auc_difference(a: list[Case], b: list[Case], shared: bool, resamples: int, s
     rng, n = np.random.default_rng(seed), len(a[0][0])
     means = _gains(a, b, [np.ones(len(abnormal)) for abnormal, _ in a])
     of_seeds = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
-    drawn = [_gains(a, b, _resampled(rng, a, shared)).mean() for _ in range(resamples)]
+    drawn = [_resampled(rng, a, shared) for _ in range(resamples)]
+    drawn = _gains(a, b, [np.stack(weights) for weights in zip(*drawn, strict=True)]).mean(0)
     of_images = np.var(drawn, ddof=1)
     if shared:
         return _student(means, of_seeds, of_images, n)
@@ -99,7 +100,7 @@ def auc_difference(a: list[Case], b: list[Case], shared: bool, resamples: int, s
 
 
 def _gains(a: list[Case], b: list[Case], weights: list[np.ndarray]) -> np.ndarray:
-    """AUC a minus AUC b of each seed, [seeds]."""
+    """AUC a minus AUC b of each seed, [seeds, ...]; weights of a seed's images are [..., n]."""
     gains = []
     for case_a, case_b, weight in zip(a, b, weights, strict=True):
         gains.append(weighted_auc(*case_a, weight) - weighted_auc(*case_b, weight))
@@ -115,13 +116,17 @@ def _resampled(rng: np.random.Generator, cases: list[Case], shared: bool) -> lis
     return weights * len(cases) if shared else weights
 
 
-def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -> float:
-    """Chance that an abnormal image scores lower than a normal one; ties count half."""
-    values, place = np.unique(score, return_inverse=True)
-    bad = np.bincount(place, weights * abnormal, len(values))
-    good = np.bincount(place, weights * ~abnormal, len(values))
-    above = good.sum() - good.cumsum()
-    return float((bad * (above + good / 2)).sum() / (bad.sum() * good.sum()))
+def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Chance that an abnormal image scores lower than a normal one; ties count half.
+
+    weights [..., n] of the images, one area for each row of them.
+    """
+    order = np.argsort(score, kind="stable")
+    new = np.diff(score[order], prepend=np.nan) != 0        # the first of equal scores
+    bad, good = (np.add.reduceat((weights * kind)[..., order], np.flatnonzero(new), axis=-1)
+                 for kind in (abnormal, ~abnormal))
+    above = good.sum(-1, keepdims=True) - good.cumsum(-1)
+    return (bad * (above + good / 2)).sum(-1) / (bad.sum(-1) * good.sum(-1))
 
 
 def mcnemar(difference: np.ndarray) -> float:

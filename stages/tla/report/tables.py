@@ -48,6 +48,15 @@ def with_knn(suite: pd.DataFrame, neighbors: pd.DataFrame | None) -> pd.DataFram
     return found.merge(neighbors[["seed", "idx"]].assign(knn=right), how="left", on=["seed", "idx"])
 
 
+def with_mismatch(outcomes: pd.DataFrame, rows: pd.DataFrame | None) -> pd.DataFrame:
+    """The outcomes of a model, and mismatch_last where queries were moved: still of their class."""
+    if rows is None:
+        return outcomes
+    right = (rows.moved_knn == rows.label).astype(float)
+    return outcomes.merge(rows[["seed", "idx"]].assign(mismatch_last=right), how="left",
+                          on=["seed", "idx"])
+
+
 def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> pd.DataFrame:
     """One line per pair and outcome that both have; `shared`: all seeds have the same images.
 
@@ -195,3 +204,31 @@ def retrieval_line(rows: pd.DataFrame) -> list[dict]:
         line[f"{kind}_knn_accuracy"] = (rows[f"{kind}_knn"] == rows.label).mean()
         line[f"{kind}_precision"] = rows[f"{kind}_precision"].mean()
     return [line | {"images": rows.idx.nunique(), "seeds": rows.seed.nunique()}]
+
+
+def mismatch_line(rows: pd.DataFrame) -> list[dict]:
+    """What queries retrieve before and after they are moved towards a target of another class.
+
+    Distance to the target, precision, and the share whose neighbours are of the target's class;
+    low and high, Wilson's over images, belong to the share of the moved ones.
+    """
+    line = {}
+    for kind in ("clean", "moved"):
+        line[f"{kind}_distance"] = rows[f"{kind}_distance"].mean()
+        line[f"{kind}_precision"] = rows[f"{kind}_precision"].mean()
+        line[f"{kind}_target"] = (rows[f"{kind}_knn"] == rows.target_label).mean()
+    images = rows.idx.nunique()
+    line["low"], line["high"] = wilson(line["moved_target"], images)
+    return [line | {"images": images, "seeds": rows.seed.nunique()}]
+
+
+def cost_table(rows: Rows) -> pd.DataFrame:
+    """Images sent forward and backward per training image, and both together as a share of AT's."""
+    lines = []
+    for model, part in rows.items():
+        images = part.images.sum()
+        lines.append({"model": model, "forward": part.forward.sum() / images,
+                      "backward": part.backward.sum() / images})
+    table = pd.DataFrame(lines)
+    both = table.forward + table.backward
+    return table.assign(of_at=both / both[table.model == "at"].item())

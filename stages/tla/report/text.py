@@ -8,6 +8,7 @@ import pandas as pd
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
+from tla.report.detection import works_against
 from tla.report.fill import fill
 from tla.report.labels import attack_label, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
@@ -18,11 +19,15 @@ TASKS = {"misclassified": "wrong vs right, both adversarial",
          "adversarial": "fooling adversarial vs clean"}
 SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
           "mixture": "Gaussian-mixture likelihood"}
+ATTACKERS = {"unaware": "attacker unaware of the score", "aware": "attacker who knows the score"}
+WORKS = {"both": "against both attackers", "neither": "against neither",
+         "unaware": "**only against the one who does not know of it**", "undefined": "undefined"}
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
            "digits": "8x8 digits, enlarged", "mnist": "MNIST", "cifar10": "CIFAR-10 in grey"}
 LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the table has all
 TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transfer", "queries",
-          "textbook", "label-leaking", "masking", "auc", "ood", "retrieval")
+          "textbook", "label-leaking", "masking", "cost", "auc", "aware", "ood", "retrieval",
+          "mismatch")
 
 
 def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
@@ -130,6 +135,28 @@ def embedding_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
             "poster_auc": poster_auc(params)}
 
 
+def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+    """What the template says of detectors whose attacker knows of them, and of moved queries.
+
+    detectors: for each score and eps, the models by whom the detector works against; lowest: by
+    attacker, the smallest AUC of fooling images against clean ones.
+    """
+    lines = lookup(tables["aware"], "model", "task", "score", "eps_factor", "attacker")
+    factors, detectors = sorted(set(tables["aware"].eps_factor)), []
+    for score in SCORES:
+        for factor in factors:
+            found = {name: [] for name in WORKS}
+            for model in params.represent.models:
+                unaware, aware = (lines[model, "misclassified", score, factor, attacker]
+                                  for attacker in ATTACKERS)
+                found[works_against(unaware, aware)].append(model)
+            detectors.append({"score": score, "eps_factor": factor, "models": found})
+    of_clean = tables["aware"].query("task == 'adversarial'")
+    return {"lowest": of_clean.groupby("attacker").auc.min().to_dict(),
+            "aware": lines, "aware_factors": factors, "works": WORKS, "detectors": detectors,
+            "moved": {line["model"]: line for line in tables["mismatch"].to_dict("records")}}
+
+
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
                 distances: dict[str, dict]) -> str:
     """The whole page. tables: those of read_tables; distances: by model, its class distances."""
@@ -143,7 +170,7 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
-        **embedding_facts(params, tables))
+        **embedding_facts(params, tables), **aware_facts(params, tables))
 
 
 def attack_of(outcome: str) -> str:

@@ -1,0 +1,68 @@
+"""What training costs, counted while the code runs: images through the network per training image.
+
+Wall time hangs on the machine, these counts on the method and its parameters alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from tla.measure.stage import Stage
+from tla.train.training import Trainer
+
+
+@dataclass
+class Passes:
+    """Images sent forward through a network, and those that a gradient came back through."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[Passes]:
+    """Counts the images that pass through the network as long as the context lasts.
+
+    One gradient that reaches logits or embeddings of a forward pass, or both, is one backward pass
+    of its images, whether it is followed to the weights or to the pixels.
+    """
+    passes = Passes()
+
+    def on_forward(_, inputs, results) -> None:
+        images, followed = len(inputs[0]), []
+        passes.forward += images
+
+        def on_gradient(_) -> None:
+            if not followed:
+                passes.backward += images
+                followed.append(True)
+
+        for result in results:
+            if result.requires_grad:
+                result.register_hook(on_gradient)
+
+    handle = network.register_forward_hook(on_forward)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def cost_rows(stage: Stage, model: str) -> pd.DataFrame:
+    """A training step of the first seed, from its trained weights: what went through the network.
+
+    One row: seed, images of the batch, forward, backward. Validation is not training; it costs
+    every method the same.
+    """
+    seed = stage.params.seeds[0]
+    trainer = Trainer(stage.params, model, seed, 0, stage.data)
+    trainer.network.load_state_dict(stage.network(model, seed).state_dict())
+    rows = torch.arange(min(stage.params.train.batch, len(trainer.train.x)), device=stage.device)
+    with counted(trainer.network) as passes:
+        trainer._step(rows, 0)
+    return pd.DataFrame([{"seed": seed, "images": len(rows), "forward": passes.forward,
+                          "backward": passes.backward}])

@@ -1,0 +1,136 @@
+"""What a training image costs: passes counted while the real training code runs, and the ledger's
+reading of them."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+from small_study import SmallStudy
+
+from claims import costs
+from tla.measure.passes import cost_rows, counted
+from tla.report import cost
+from tla.report.cost import COUNTED, TIMED, cost_readings
+from tla.report.ledger import Claim, Summary, ledger
+from tla.report.tables import cost_table
+from tla.train.training import Trainer
+
+
+def counts(params, model, dataset):
+    """Images forward and backward of a step of training from the start, on 16 images."""
+    params = dataclasses.replace(
+        params, train=dataclasses.replace(params.train, batch=16), models=[*params.models],
+        mining=dataclasses.replace(params.mining, batch=24))
+    trainer = Trainer(params, model, 0, 0, dataset)
+    with counted(trainer.network) as passes:
+        trainer._step(torch.arange(16), 0)
+    return passes.forward / 16, passes.backward / 16
+
+
+def with_steps(params, steps):
+    return dataclasses.replace(params, attack=dataclasses.replace(params.attack, steps=steps))
+
+
+def test_the_undefended_model_costs_one_pass_each_way(params, dataset):
+    assert counts(params, "um", dataset) == (1, 1)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_adversarial_training_costs_a_pass_a_step_and_one_more(steps, params, dataset):
+    assert counts(with_steps(params, steps), "at", dataset) == (steps + 1, steps + 1)
+
+
+@pytest.mark.parametrize(("model", "forward", "backward"), [
+    ("kurakin", 2, 2),          # one step, and the mixed batch
+    ("alp", 5, 5),              # three steps, adversarial and clean
+    ("trades", 6, 5),           # and the clean logits that the attack moves away from
+    ("tla-b1", 6, 6),           # three steps; anchor, positive and negative
+    ("tla", 6 + 1.5, 6)])       # and the pool of 24, for 16 images
+def test_other_methods_cost_what_they_do(model, forward, backward, params, dataset):
+    assert counts(with_steps(params, 3), model, dataset) == (forward, backward)
+
+
+def test_gradients_to_logits_and_embeddings_are_one_pass(network, images):
+    x = images[0][:5].requires_grad_()
+    with counted(network) as passes:
+        z, h = network(x)
+        torch.autograd.grad(z.sum() + h.sum(), x)
+        with torch.no_grad():
+            network(x)
+    network(x)
+    assert (passes.forward, passes.backward) == (10, 5)
+
+
+def test_rows_count_a_step_of_the_study(dataset, write_params, raw_params, network, monkeypatch,
+                                        tmp_path):
+    study = SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
+    stage = study.stage({"attack.steps": 2, "mining.batch": 32})
+    before = stage.network("tla", 0).state_dict()
+    found = cost_rows(stage, "tla")
+    assert found.to_dict("records") == [
+        {"seed": 0, "images": 64, "forward": 5 * 64 + 32, "backward": 5 * 64}]
+    after = stage.network("tla", 0).state_dict()
+    assert all(before[key].equal(after[key]) for key in before)
+    assert cost_rows(stage, "tla").equals(found)
+
+
+# The table, and the ledger
+
+def test_the_table_is_per_training_image_and_of_at():
+    rows = {"um": pd.DataFrame({"images": [10], "forward": [10], "backward": [10]}),
+            "at": pd.DataFrame({"images": [10], "forward": [80], "backward": [70]})}
+    found = cost_table(rows).set_index("model")
+    assert found.loc["at"].to_dict() == {"forward": 8, "backward": 7, "of_at": 1}
+    assert found.of_at["um"] == pytest.approx(2 / 15)
+
+
+CLAIM = Claim(id="C25", data="any", says="training takes about as long as AT", kind="cost",
+              model="tla", baseline="at", published=None, source="README", outcomes=[],
+              equal_within=25)
+SUMMARY = Summary(studies={"any": ["digits"]}, beside=[], claims=[CLAIM])
+
+
+@pytest.fixture
+def study(params, tmp_path, monkeypatch):
+    """A study in whose table TLA sends half as many images again through the network as AT."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "reports" / "digits" / "tables"
+    folder.mkdir(parents=True)
+    pd.DataFrame({"model": ["at", "tla"], "forward": [8.0, 14.0], "backward": [8.0, 10.0],
+                  "of_at": [1.0, 1.5]}).to_csv(folder / "cost.csv", index=False)
+    return params
+
+
+def benchmark(low, value, high):
+    """The benchmark's table, with lines of another network, model and precision."""
+    lines = [("digits", "tla", "float32", value, low, high), ("mnist", "tla", "float32", 9, 9, 9),
+             ("digits", "tla", "bfloat16", 9, 9, 9), ("digits", "alp", "float32", 9, 9, 9)]
+    columns = ["network", "model", "precision", "of_at", "low", "high"]
+    cost.BENCHMARK.parent.mkdir(parents=True)
+    pd.DataFrame(lines, columns=columns).to_csv(cost.BENCHMARK, index=False)
+
+
+def test_without_a_benchmark_the_count_stands_alone_and_decides(study):
+    table = ledger(SUMMARY, {"digits": study})
+    assert table.outcome.tolist() == [COUNTED] and table.ours.tolist() == [50]
+    assert table.verdict.tolist() == ["contradicted"]
+    (said,) = costs(table, SUMMARY)
+    assert said["timed"] is None and said["counted"].ours == 50
+
+
+@pytest.mark.parametrize(("low", "value", "high", "verdict"), [
+    (1.1, 1.15, 1.2, "confirmed"), (1.1, 1.2, 1.3, "not resolved"),
+    (1.3, 1.4, 1.5, "contradicted")])
+def test_measured_time_comes_first_and_decides(low, value, high, verdict, study):
+    benchmark(low, value, high)
+    table = ledger(SUMMARY, {"digits": study})
+    assert table.outcome.tolist() == [TIMED, COUNTED]
+    assert table.ours.tolist() == pytest.approx([100 * (value - 1), 50])
+    assert table.verdict.tolist() == [verdict, "contradicted"]
+    (said,) = costs(table, SUMMARY)
+    assert said["verdict"] == verdict and said["timed"].high == pytest.approx(100 * (high - 1))
+
+
+def test_a_study_without_the_model_says_nothing(study):
+    assert cost_readings("tla-b500", "at", study).empty
