@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 from tla.measure.answers import check_model
 from tla.measure.kept import digest_of
-from tla.params import UserError, checked
-from tla.params import Model as ModelParams
+from tla.params import Model, UserError, checked
+from tla.sources import LIBRARY
 from tla.train.data import Split
 from tla.train.models import Classifier, build
 from tla.train.pgd import cross_entropy, input_gradient
 
-FORMS = ("a Python file and its function (file.py:function), TorchScript (.pt), an exported program "
-         "(.pt2), or weights that this project wrote (.safetensors)")
+FORMS = ("a Python file and its function (file.py:function), TorchScript (.pt), an exported "
+         "program (.pt2), or weights that this project wrote (.safetensors)")
 ALIKE = 1e-3    # of the largest logit: what another batch may change by rounding, on a GPU too
 
 
@@ -122,7 +122,7 @@ def _ours(path: Path) -> tuple[Classifier, dict]:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["about"])
-        model = checked(ModelParams, about["params"]["model"], path)
+        model = checked(Model, about["params"]["model"], path)
         network = build(model, tuple(about["shape"]), about["classes"], seed=0)
         network.load_state_dict(load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
@@ -148,11 +148,10 @@ PROGRAMS: dict[str, Callable[[Path], tuple[nn.Module, dict]]] = {
 
 
 def _from_function(path: Path, name: str) -> tuple[nn.Module, list[Path]]:
-    """What the function of a Python file returns, and the files beside it that it imported.
+    """What the function of a Python file returns, and the files that lie beside it.
 
     Random weights are the same at every call.
     """
-    before = set(sys.modules)
     with _one_line(f"{path}: cannot be run"):
         module = _imported(path)
     if not callable(function := getattr(module, name, None)):
@@ -163,9 +162,18 @@ def _from_function(path: Path, name: str) -> tuple[nn.Module, list[Path]]:
     if not isinstance(network, nn.Module):
         raise UserError(f"{path}:{name}: returned a {type(network).__name__}, not a module of "
                         "torch.nn")
-    files = {getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
-    beside = [Path(file) for file in files if file and Path(file).is_relative_to(path.parent)]
-    return network, sorted(beside)
+    return network, _beside(path)
+
+
+def _beside(path: Path) -> list[Path]:
+    """Files in the folder of a Python file, or below, that are imported: it may hang on them."""
+    files = []
+    for module in list(sys.modules.values()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        installed = "site-packages" in file.parts or file.is_relative_to(LIBRARY)
+        if file.is_relative_to(path.resolve().parent) and not installed:
+            files.append(file)
+    return sorted(files)
 
 
 def _imported(path: Path) -> ModuleType:

@@ -3,6 +3,7 @@
 That seed's networks see every attack of the suite, and signs of masking are looked for there.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def write_images(path: Path, network: nn.Module, split: Split, images: Columns, 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp")
     save_file({name: values.cpu().contiguous() for name, values in tensors.items()}, unfinished,
-              about | {"pixels": PIXELS, "eps": f"{eps:.9g}"})
+              {"about": json.dumps(about | {"pixels": PIXELS, "eps": eps}, sort_keys=True)})
     try:
         check_written(unfinished, network, split, eps=eps, batch=batch)
         unfinished.replace(path)
@@ -146,7 +147,7 @@ def write_images(path: Path, network: nn.Module, split: Split, images: Columns, 
 
 
 def check_written(path: Path, network: nn.Module, split: Split, *, eps: float, batch: int) -> None:
-    """Raise ValueError where a file of adversarial images is not what it says of these originals."""
+    """Raise ValueError where a file of images is not what it says of these originals."""
     found = load_file(path, device=str(split.x.device))
     check(split.x, found["x"], eps)
     if not (found["idx"].equal(split.idx) and found["label"].equal(split.y)):
