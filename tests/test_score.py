@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -24,6 +26,7 @@ from tla.measure.external import load_external, load_ours
 from tla.measure.referee import check
 from tla.measure.stage import Stage
 from tla.params import UserError
+from tla.workers import Opened
 
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "stages"
@@ -197,6 +200,17 @@ def test_a_torchvision_network_on_few_images(study):
     assert rows.idx.tolist() == study.stage().test(1, 2).idx.tolist()
 
 
+def test_a_scored_model_travels_as_what_was_read_for_it(study, stranger):
+    """To a process of another GPU, or another machine: neither network nor images."""
+    stranger()
+    opened = Opened(load_external, "mymodel.py:build", "w.safetensors")
+    stage = scored.Scored(study.params(), "mine", opened, 7, OUT, save=False)
+    packed = pickle.dumps(stage)
+    there = pickle.loads(packed)
+    assert len(packed) < 50_000 and there.digest("mine", 1) == stage.digest("mine", 1)
+    assert there.test(1, None).idx.equal(stage.test(1, 7).idx)
+
+
 # Refusals
 
 def refusal(arguments):
@@ -298,6 +312,12 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_line(study, monkeypatch):
     assert "torch sees no GPU here" in refusal(["--model", OURS, "--device", "cuda"])
 
 
+def test_a_gpu_is_not_seen_where_the_cpu_was_asked_for(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    score.choose_device("cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
 def test_a_refusal_is_one_line_on_the_terminal_and_exit_status_1(stranger):
     command = [*stranger(), "--weights", "absent.pt"]
     done = subprocess.run([sys.executable, STAGES / "score.py", *command], capture_output=True,
@@ -372,7 +392,8 @@ def test_saved_images_are_those_that_the_rows_are_about_and_pass_the_referee(sav
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda x: x[0].add_(0.1).clamp_(0, 1), "more than eps"), (lambda x: x[0, 0, 0].fill_(-0.1), "leave"),
+    (lambda x: x[0].add_(0.1).clamp_(0, 1), "more than eps"),
+    (lambda x: x[0, 0, 0].fill_(-0.1), "leave"),
     (lambda x: x.fill_(torch.nan), "not finite"), (None, "other classes than those written")])
 def test_what_was_written_is_what_is_checked(change, words, saved, monkeypatch):
     """A file that is altered on its way to the disk is refused and does not stay."""
