@@ -368,13 +368,9 @@ def test_it_writes_to_its_folder_alone(stranger):
 
 # Images
 
-@pytest.fixture
-def saved(study):
+def test_saved_images_are_those_that_the_rows_are_about_and_pass_the_referee(study):
     run(["--model", OURS, "--save", "--images", "30"])
-    return study.stage()
-
-
-def test_saved_images_are_those_that_the_rows_are_about_and_pass_the_referee(saved):
+    saved = study.stage()
     rows, network = read_rows(OUT / "suite.csv.gz").set_index("idx"), load_ours(OURS)
     files = sorted(path.stem for path in (OUT / "adversarial").iterdir())
     assert files == sorted(saved.params.evaluate.attacks)
@@ -389,15 +385,21 @@ def test_saved_images_are_those_that_the_rows_are_about_and_pass_the_referee(sav
         assert found["label"].tolist() == of.label.tolist()
         assert found["prediction"].tolist() == of[f"{name}_pred"].tolist()
         assert network(found["x"])[0].argmax(1).equal(found["prediction"])
+        with safe_open(OUT / "adversarial" / f"{name}.safetensors", "pt") as file:
+            about = json.loads(file.metadata()["about"])
+        assert about == {"attack": name, "eps": saved.params.attack.eps, "model": OURS,
+                         "pixels": scored.PIXELS, "study": "digits"}
+    assert scored.PIXELS in (OUT / "report.md").read_text()
 
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda x: x[0].add_(0.1).clamp_(0, 1), "more than eps"),
     (lambda x: x[0, 0, 0].fill_(-0.1), "leave"),
     (lambda x: x.fill_(torch.nan), "not finite"), (None, "other classes than those written")])
-def test_what_was_written_is_what_is_checked(change, words, saved, monkeypatch):
+def test_what_was_written_is_what_is_checked(change, words, study, monkeypatch):
     """A file that is altered on its way to the disk is refused and does not stay."""
-    split, network = saved.test(1, 20), saved.network("at", 1)
+    stage = study.stage()
+    split, network = stage.test(1, 20), stage.network("at", 1)
     with torch.no_grad():
         prediction = network(split.x)[0].argmax(1)
     write = scored.save_file
@@ -415,13 +417,6 @@ def test_what_was_written_is_what_is_checked(change, words, saved, monkeypatch):
         scored.write_images(path, network, split, {"x": split.x.clone(), "prediction": prediction},
                             eps=0.05, batch=7, about={})
     assert not list(Path().glob("images.safetensors*"))
-
-
-def test_a_file_of_images_says_what_its_pixels_are(saved):
-    with safe_open(OUT / "adversarial" / "pgd.safetensors", "pt") as file:
-        about = json.loads(file.metadata()["about"])
-    assert about["pixels"] == scored.PIXELS and about["eps"] == saved.params.attack.eps
-    assert about["attack"] == "pgd" and scored.PIXELS in (OUT / "report.md").read_text()
 
 
 # What is said
