@@ -14,7 +14,7 @@ EXPERIMENTS = mnist-fast mnist-paper cifar10-fast cifar10-paper tiny-imagenet
 # A study has a graph once it was run: elsewhere DVC would list stages without results.
 GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experiments/*/dvc.yaml))
 
-.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint tune bench bench-pipeline clean
+.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint tune score bench bench-pipeline clean
 
 help:
 	@echo "make repro   reproduce the study on digits (minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
 	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
+	@echo "make score MODEL=mymodel.py:build   attack your own model as the study's (WEIGHTS, CONFIG, IMAGES, DEVICE, OUT, SAVE=1)"
 	@echo "make bench   time attacks and training steps, and how cost grows; make bench-pipeline dvc repro"
 	@echo "make clean   remove caches of tools, not results"
 
@@ -61,6 +62,11 @@ test-slow: $(VENV)/.ready
 
 tune: $(VENV)/.ready
 	python stages/tune.py $(CONFIG)
+
+score: $(VENV)/.ready
+	@python stages/score.py --model "$(MODEL)" --study $(CONFIG) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		$(if $(IMAGES),--images $(IMAGES)) $(if $(DEVICE),--device $(DEVICE)) \
+		$(if $(OUT),--out $(OUT)) $(if $(SAVE),--save)
 
 bench: $(VENV)/.ready
 	python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt

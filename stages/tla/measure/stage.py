@@ -166,8 +166,7 @@ class Stage:
         return _joined(slices, frames)
 
     def _slices(self, job: Job) -> list[Slice]:
-        rows = self.data.part[self.params.seeds.index(job.seed)] == job.part
-        images = min(int(rows.sum()), job.images or len(rows))
+        images = len(self.sample(job.seed, job.part, job.images).y)
         size = job.batch or images
         return [Slice(job, number, start, min(start + size, images))
                 for number, start in enumerate(range(0, images, size))]
