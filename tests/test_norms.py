@@ -141,6 +141,13 @@ def test_a_misclassified_image_is_broken_at_every_radius_as_it_is(name, attacked
     assert (columns[f"{name}_distance"][:-4] > 0).all()
 
 
+def test_a_misclassified_image_is_broken_whatever_an_attack_made_of_it(net, split):
+    wrong = split.take(slice(60, 64))
+    for x_adv in (1 - wrong.x, torch.zeros_like(wrong.x)):
+        found = within_radii(net, wrong, x_adv, "l0-fmn", L0, l0_distance, 50)
+        assert (found["l0-fmn_distance"] == 0).all() and not outcomes(found, "l0-fmn").any()
+
+
 def test_a_success_that_an_attack_only_claims_does_not_count(net, split):
     right = split.take(slice(0, 60))
     found = within_radii(net, right, right.x.clone(), "l2-ddn", L2, l2_distance, 50)

@@ -54,12 +54,12 @@ def distances_line(rows: pd.DataFrame) -> list[dict]:
 
 
 def norm_facts(tables: dict[str, pd.DataFrame]) -> dict:
-    """What the template says of L2 and L0: the outcomes of each norm, means over radii last."""
+    """What the template says of L2 and L0: the outcomes of each norm, and every accuracy."""
     listed, facts = list(dict.fromkeys(tables["accuracy"].outcome)), {}
     for norm in NORMS:
         mean = str(Outcome(norm, MEAN, "worst"))
         radii = [name for name in listed if name.startswith(f"{norm}_") and name != mean]
-        facts[norm] = {"called": NORMS[norm], "radii": radii, "mean": mean}
+        facts[norm] = {"radii": radii, "mean": mean}
     accuracy = tables["accuracy"].to_dict("records")
     return {"norms": facts,
             "at_radius": {(line["model"], line["outcome"]): line for line in accuracy}}
