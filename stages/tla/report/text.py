@@ -138,8 +138,8 @@ def embedding_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
 def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
     """What the template says of detectors whose attacker knows of them, and of moved queries.
 
-    detectors: for each score and eps, the models by whom the detector works against; lowest: by
-    attacker, the smallest AUC of fooling images against clean ones.
+    detectors: for each score and eps, the models by whom the detector works against; lowest_area:
+    by attacker, the smallest AUC of fooling images against clean ones.
     """
     lines = lookup(tables["aware"], "model", "task", "score", "eps_factor", "attacker")
     factors, detectors = sorted(set(tables["aware"].eps_factor)), []
@@ -151,8 +151,8 @@ def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
                                   for attacker in ATTACKERS)
                 found[works_against(unaware, aware)].append(model)
             detectors.append({"score": score, "eps_factor": factor, "models": found})
-    of_clean = tables["aware"].query("task == 'adversarial'")
-    return {"lowest": of_clean.groupby("attacker").auc.min().to_dict(),
+    of_clean = tables["aware"].query("task == 'adversarial'").groupby("attacker").auc.min()
+    return {"lowest_area": {attacker: area({"auc": value}) for attacker, value in of_clean.items()},
             "aware": lines, "aware_factors": factors, "works": WORKS, "detectors": detectors,
             "moved": {line["model"]: line for line in tables["mismatch"].to_dict("records")}}
 
