@@ -71,13 +71,14 @@ def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> p
 
 def of_seeds(values: pd.Series, rows: pd.DataFrame, shared: bool) -> list[np.ndarray]:
     """The values of each seed. Raises ValueError where seeds should share images and do not."""
+    seeds, images, values = rows.seed.to_numpy(), rows.idx.to_numpy(), values.to_numpy()
     found, first = [], None
-    for _, part in rows.groupby("seed"):
-        images = part.idx.tolist()
-        first = first or images
-        if shared and images != first:
+    for seed in np.unique(seeds):
+        here = seeds == seed
+        first = images[here] if first is None else first
+        if shared and not np.array_equal(images[here], first):
             raise ValueError("an attack saw different images of different seeds")
-        found.append(values[part.index].to_numpy())
+        found.append(values[here])
     return found
 
 
