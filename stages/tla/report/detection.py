@@ -12,10 +12,10 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
 from tla.params import Params
-from tla.report.statistics import Case, auc_difference
+from tla.report.statistics import Case, auc_difference, weighted_auc
 
 TASKS = ("misclassified", "adversarial")
 SCORES = ("softmax", "neighbors", "mixture")
@@ -26,7 +26,7 @@ AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", 
 
 def auc(abnormal: np.ndarray, score: np.ndarray) -> float:
     """Chance that an abnormal image scores lower than a normal one; both kinds must be there."""
-    return float(roc_auc_score(abnormal, -score))
+    return float(weighted_auc(abnormal, score, np.ones(len(score))))
 
 
 def roc_on_grid(abnormal: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -59,13 +59,16 @@ def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> p
         if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
             raise ValueError(f"the rows of {model} and {baseline} are not of the same images")
         for outcome in outcome_columns(a):
-            if outcome not in b or not len(both := (a[outcome] - b[outcome]).dropna()):
+            if outcome not in b:
                 continue
-            seeds = of_seeds(both, a.loc[both.index], shared)
+            gain = a[outcome] - b[outcome]
+            if not (seen := gain.notna()).any():
+                continue
+            seeds = of_seeds(gain[seen], a[seen], shared)
             lines.append({
                 "model": model, "baseline": baseline, "outcome": outcome,
                 **paired_difference(seeds, shared), "mcnemar_p": max(mcnemar(d) for d in seeds),
-                "images": a.idx[both.index].nunique(), "seeds": len(seeds)})
+                "images": a.idx[seen].nunique(), "seeds": len(seeds)})
     return pd.DataFrame(lines)
 
 
