@@ -1,5 +1,6 @@
 """Figures, REPORT.md and the headline of one study, from the files under reports/ alone."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ from tla.report.text import (
     swept_outcomes,
 )
 from tla.train.methods import label
+from tla.workers import map_parallel
 
 BARS = ("at", "alp", "tla-b1", "tla-sa", "tla")     # the poster's, where the study has them
 AXES = {"l2": "L2 norm of the change", "l0": "changed pixels"}
@@ -122,11 +124,12 @@ def headline(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     folder, tables = Path("reports", params.dataset), read_tables(params)
-    draw_accuracy(folder, params, tables["accuracy"])
-    draw_norms(folder, params, tables["accuracy"])
-    draw_roc(folder, params, tables["auc"])
-    draw_aware(folder, params, tables["aware"])
-    draw_embedding(folder, params)
+    drawings = [partial(draw_accuracy, folder, params, tables["accuracy"]),
+                partial(draw_norms, folder, params, tables["accuracy"]),
+                partial(draw_roc, folder, params, tables["auc"]),
+                partial(draw_aware, folder, params, tables["aware"]),
+                partial(draw_embedding, folder, params)]
+    map_parallel(lambda draw: draw(), drawings, "figures")
 
     distances = {}
     for name in params.represent.models:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +33,6 @@ def elsewhere(source: str, shape: tuple[int, int, int], images: int,
 
 
 def _crops(images: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    from sklearn.datasets import load_sample_images
     photos = []
     for photo in load_sample_images().images:
         photos.append(torch.from_numpy(np.array(photo)).movedim(2, 0) / 255)

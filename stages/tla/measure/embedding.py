@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.manifold import TSNE
+from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
@@ -55,7 +57,6 @@ class Normality:
     """
 
     def __init__(self, train: np.ndarray, settings: Detect, seed: int):
-        from sklearn.mixture import GaussianMixture
         self.train, self.neighbors = unit(train), settings.neighbors
         self.mixture = GaussianMixture(
             settings.components, covariance_type=settings.covariance, random_state=seed)
@@ -107,7 +108,6 @@ def _attacked(model, test: Split, settings: Detect, eps: float, batch: int, gene
 
 def plane(embedding: np.ndarray, settings: Represent, seed: int) -> np.ndarray:
     """t-SNE of embeddings [n, d] under cosine distance, [n, 2] (van der Maaten and Hinton 2008)."""
-    from sklearn.manifold import TSNE
     perplexity = min(settings.perplexity, (len(embedding) - 1) / 3)     # scikit-learn's bound
     tsne = TSNE(perplexity=perplexity, max_iter=settings.iterations, init="pca", metric="cosine",
                 learning_rate=settings.learning_rate, random_state=seed)

@@ -68,25 +68,29 @@ def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> p
         if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
             raise ValueError(f"the rows of {model} and {baseline} are not of the same images")
         for outcome in outcome_columns(a):
-            if outcome not in b or not len(both := (a[outcome] - b[outcome]).dropna()):
+            if outcome not in b:
                 continue
-            seeds = of_seeds(both, a.loc[both.index], shared)
+            gain = a[outcome] - b[outcome]
+            if not (seen := gain.notna()).any():
+                continue
+            seeds = of_seeds(gain[seen], a[seen], shared)
             lines.append({
                 "model": model, "baseline": baseline, "outcome": outcome,
                 **paired_difference(seeds, shared), "mcnemar_p": max(mcnemar(d) for d in seeds),
-                "images": a.idx[both.index].nunique(), "seeds": len(seeds)})
+                "images": a.idx[seen].nunique(), "seeds": len(seeds)})
     return pd.DataFrame(lines)
 
 
 def of_seeds(values: pd.Series, rows: pd.DataFrame, shared: bool) -> list[np.ndarray]:
     """The values of each seed. Raises ValueError where seeds should share images and do not."""
+    seeds, images, values = rows.seed.to_numpy(), rows.idx.to_numpy(), values.to_numpy()
     found, first = [], None
-    for _, part in rows.groupby("seed"):
-        images = part.idx.tolist()
-        first = first or images
-        if shared and images != first:
+    for seed in np.unique(seeds):
+        here = seeds == seed
+        first = images[here] if first is None else first
+        if shared and not np.array_equal(images[here], first):
             raise ValueError("an attack saw different images of different seeds")
-        found.append(values[part.index].to_numpy())
+        found.append(values[here])
     return found
 
 
