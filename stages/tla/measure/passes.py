@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tla.measure.stage import Stage
+from tla.train.checkpoints import load_model, model_path
 from tla.train.training import Trainer
 
 
@@ -27,13 +28,14 @@ class Passes:
 def counted(network: nn.Module) -> Iterator[Passes]:
     """Counts the images that pass through the network as long as the context lasts.
 
-    One gradient that reaches logits or embeddings of a forward pass, or both, is one backward pass
-    of its images, whether it is followed to the weights or to the pixels.
+    They are counted where they leave its body: every method asks for embeddings, one draws of them
+    in its own way. One gradient that reaches them is one backward pass of these images, whether it
+    is followed to the weights or to the pixels.
     """
     passes = Passes()
 
-    def on_forward(_, inputs, results) -> None:
-        images, followed = len(inputs[0]), []
+    def on_forward(_, inputs, embedding) -> None:
+        images, followed = len(embedding), []
         passes.forward += images
 
         def on_gradient(_) -> None:
@@ -41,11 +43,10 @@ def counted(network: nn.Module) -> Iterator[Passes]:
                 passes.backward += images
                 followed.append(True)
 
-        for result in results:
-            if result.requires_grad:
-                result.register_hook(on_gradient)
+        if embedding.requires_grad:
+            embedding.register_hook(on_gradient)
 
-    handle = network.register_forward_hook(on_forward)
+    handle = network.body.register_forward_hook(on_forward)
     try:
         yield passes
     finally:
@@ -60,7 +61,8 @@ def cost_rows(stage: Stage, model: str) -> pd.DataFrame:
     """
     seed = stage.params.seeds[0]
     trainer = Trainer(stage.params, model, seed, 0, stage.data)
-    trainer.network.load_state_dict(stage.network(model, seed).state_dict())
+    trained = load_model(model_path(stage.params, model, seed), stage.params, model)
+    trainer.network.load_state_dict(trained.state_dict())
     rows = torch.arange(min(stage.params.train.batch, len(trainer.train.x)), device=stage.device)
     with counted(trainer.network) as passes:
         trainer._step(rows, 0)
