@@ -114,15 +114,17 @@ def test_with_weight_1_the_score_alone_is_raised(name, net, attacked):
 
 @by_score
 def test_an_image_has_a_weight_of_its_own(name, net, attacked):
-    """A scale of the score's gradient changes nothing, another image's weight neither."""
+    """That of the others does not matter, and the score's scale neither."""
     x, y, start, unaware, scores = attacked
     weight = torch.linspace(0, 1, len(x))
     found = weighted_pgd(net, x, y, scores[name], weight, start=start, **PGD)
-    half = torch.full((len(x),), 0.5)
-    half[0] = 0
-    other = weighted_pgd(net, x, y, lambda z, h: 4 * scores[name](z, h), half, start=start, **PGD)
-    assert found[0].equal(unaware[0]) and other[0].equal(unaware[0])
-    assert not other[1:].equal(unaware[1:])
+    assert found[0].equal(unaware[0]) and not found[1:].equal(unaware[1:])
+    larger = weighted_pgd(net, x, y, lambda z, h: 4 * scores[name](z, h), weight, start=start,
+                          **PGD)
+    assert larger.equal(found)
+    alone = weighted_pgd(net, x[9:10], y[9:10], scores[name], weight[9:10], start=start[9:10],
+                         **PGD)
+    assert torch.allclose(alone[0], found[9], atol=1e-6)
 
 
 @by_score
