@@ -49,7 +49,7 @@ def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
                               f"{params.dataset}, eps {params.attack.eps:.4g}"),
         folder / "figures", "accuracy")
 
-    outcomes, sizes = swept_outcomes(params), pools(params)
+    outcomes, sizes = swept_outcomes(params, accuracy), pools(params)
     swept = accuracy[accuracy.model.isin(list(sizes)) & accuracy.outcome.isin(list(outcomes))]
     swept = swept.assign(batch=swept.model.map(sizes), attack=swept.outcome.map(outcomes))
     write_table(folder / "plots" / "pool-sweep.csv",

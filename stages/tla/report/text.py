@@ -49,10 +49,10 @@ def shown_outcomes(params: Params) -> dict[str, str]:
     return heads | {"robust": "robust"}
 
 
-def swept_outcomes(params: Params) -> dict[str, str]:
-    """Outcomes of the pool sweep and their labels: the poster's attacks, and what all leave."""
+def swept_outcomes(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
+    """`sample_heads` of the pool sweep's outcomes: the poster's attacks, and what all leave."""
     names = (short_run(params), "cw_last", "mim_last", "white-box", "robust")
-    return {name: head for name, head in shown_outcomes(params).items() if name in names}
+    return {name: head for name, head in sample_heads(params, accuracy).items() if name in names}
 
 
 def sample_heads(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
