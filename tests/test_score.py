@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_study import SmallStudy
+from small_study import NAMES, SmallStudy
 
 import evaluate
 import represent
@@ -26,6 +26,8 @@ from tla.measure.external import load_external, load_ours
 from tla.measure.referee import check
 from tla.measure.stage import Stage
 from tla.params import UserError
+from tla.train.checkpoints import save_model
+from tla.train.models import network_of
 from tla.workers import Opened
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +54,7 @@ class Net(nn.Module):
 def build():
     return Net()
 '''
-NAMES = {"body.1": "first", "body.3": "second", "head": "last"}
+LAYERS = {"body.1": "first", "body.3": "second", "head": "last"}
 
 
 @pytest.fixture
@@ -71,8 +73,8 @@ def stranger(study):
         weights = {}
         for name, values in ours.items():
             layer, _, kind = name.rpartition(".")
-            if layer in NAMES:
-                weights[f"{NAMES[layer]}.{kind}"] = values
+            if layer in LAYERS:
+                weights[f"{LAYERS[layer]}.{kind}"] = values
         save_file(weights, "w.safetensors")
         torch.save(weights, "w.pt")
         return ["--model", "mymodel.py:build", "--weights", "w.safetensors"]
@@ -471,6 +473,16 @@ def test_a_model_of_ours_is_loaded_from_its_file_alone(study):
     x = torch.rand(4, 1, 8, 8)
     assert network(x)[0].equal(expected(x)[0]) and not network.training
     assert copy.deepcopy(network)(x)[1].equal(expected(x)[1])
+
+
+def test_a_stochastic_model_of_ours_is_loaded_and_not_scored(study, dataset):
+    params = study.params({"models": [*NAMES, "vib"]})
+    network, path = network_of(params, "vib", (1, 8, 8), 10, seed=3).eval(), "vib.safetensors"
+    save_model(Path(path), network, params, "vib", 1, dataset)
+    loaded, x = load_ours(path), torch.rand(4, 1, 8, 8)
+    assert loaded.stochastic and not loaded.training
+    assert torch.equal(loaded(x)[0], network(x)[0])
+    assert refusal(["--model", path]).startswith(f"{path}: draws its answers")
 
 
 @pytest.mark.slow

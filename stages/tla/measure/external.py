@@ -27,7 +27,8 @@ from tla.measure.kept import digest_of
 from tla.params import Model, UserError, checked
 from tla.sources import LIBRARY
 from tla.train.data import Split
-from tla.train.models import Classifier, build
+from tla.train.methods import METHODS
+from tla.train.models import build
 from tla.train.pgd import cross_entropy, input_gradient
 
 FORMS = ("a Python file and its function (file.py:function), TorchScript (.pt), an exported "
@@ -100,6 +101,10 @@ def load_external(model: str, weights: str | None) -> Loaded:
     if weights is not None:
         sources.append(_existing(Path(weights)))
         _fit_weights(network, Path(weights), model)
+    if getattr(network, "stochastic", False):
+        raise UserError(f"{model}: draws its answers; this command attacks networks that always "
+                        "answer alike. List its method under models of a study: dvc repro attacks "
+                        "the expected answer")
     if path.suffix != ".pt2":       # an exported program has the mode that it was exported in
         network.eval()
     for name, values in network.named_parameters():
@@ -109,7 +114,7 @@ def load_external(model: str, weights: str | None) -> Loaded:
     return Loaded(network, _digest(network, sources), about)
 
 
-def load_ours(path: str | Path) -> Classifier:
+def load_ours(path: str | Path) -> nn.Module:
     """A model of this project from its file of weights alone, in evaluation mode, on the CPU.
 
     (logits [n, classes], embedding [n, d]) of images [n, c, h, w] in [0, 1]. Raises UserError where
@@ -118,12 +123,17 @@ def load_ours(path: str | Path) -> Classifier:
     return _ours(_existing(Path(path)))[0].eval()
 
 
-def _ours(path: Path) -> tuple[Classifier, dict]:
+def _ours(path: Path) -> tuple[nn.Module, dict]:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["about"])
-        model = checked(Model, about["params"]["model"], path)
-        network = build(model, tuple(about["shape"]), about["classes"], seed=0)
+        known = about["params"]
+        network = build(checked(Model, known["model"], path), tuple(about["shape"]),
+                        about["classes"], seed=0)
+        method = METHODS[known["method"]]
+        if hasattr(method, "network"):
+            section = checked(method.Parameters, known["parameters"], path)
+            network = method.network(network, section, seed=0)
         network.load_state_dict(load_file(path))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(f"{path}: is no model that this project trained; weights of another go "
