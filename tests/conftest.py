@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from tla.params import Attack, Model
-from tla.train.data import Dataset, digits, split_parts
+from tla.train.data import Dataset, Split, digits, split_parts
 from tla.train.methods import load_study
 from tla.train.models import build
 
@@ -102,6 +102,19 @@ def networks():
 @pytest.fixture(scope="session")
 def network(networks):
     return networks["mlp"]
+
+
+@pytest.fixture(scope="module")
+def net(networks):
+    """The trained perceptron in single precision."""
+    return copy.deepcopy(networks["mlp"]).float()
+
+
+@pytest.fixture(scope="module")
+def split(images):
+    """The digits of `images` in single precision, as a part of a data set."""
+    x, y = images
+    return Split(x.float(), y, torch.arange(len(y)) + 100)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """AutoAttack by its package: who is left after each attack, and what it complains of."""
 
-import copy
 
 import pytest
 import torch
@@ -17,12 +16,6 @@ EPS = 0.15
 OUTCOMES = ["autoattack_apgd-ce_worst", "autoattack_apgd-t_worst", "autoattack_fab-t_worst",
             "autoattack_worst"]
 COMPLAINTS = ["random", "probabilities", "dynamic", "square"]
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
 
 
 @pytest.fixture(scope="module")

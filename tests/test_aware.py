@@ -35,12 +35,6 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
-
-
 @pytest.fixture
 def normality(net, dataset):
     return Normality(outputs(net, dataset.split(0, TRAIN).x, 64).embedding, settings(), 0)

@@ -1,6 +1,5 @@
 """What the embedding says of images: outputs, scores of normality, detection rows, t-SNE."""
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -21,12 +20,6 @@ SETTINGS = Detect([1.0, 1.5], 0.1, 5, 3, 4, "diag", Aware(9, [1.0], 1))
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
 
 
 @pytest.fixture

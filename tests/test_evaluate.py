@@ -1,6 +1,5 @@
 """The stage evaluate on a small study: which rows it writes, and that every attack follows eps."""
 
-import copy
 from math import inf
 
 import pandas as pd
@@ -146,12 +145,6 @@ def test_the_rows_in_other_norms(evaluated):
 # Every size follows eps.
 
 ROUNDING = 3e-7     # of pixels in single precision
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
-
 
 class Steps:
     """The network, and the largest distance from an image to any that it was asked about."""

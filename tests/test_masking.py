@@ -1,6 +1,5 @@
 """Signs of gradient masking: measured on networks that mask, and on the same that do not."""
 
-import copy
 import dataclasses
 
 import pandas as pd
@@ -19,18 +18,6 @@ from tla.train.data import TEST, Split
 from tla.train.pgd import cross_entropy, input_gradient, margin, pgd_linf
 
 EPS = 0.15
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
-
-
-@pytest.fixture(scope="module")
-def split(images):
-    x, y = images
-    return Split(x.float(), y, torch.arange(len(y)) + 100)
 
 
 # Accuracy over eps

@@ -1,6 +1,5 @@
 """Targeted mismatch: targets, where a query ends, and what it retrieves there."""
 
-import copy
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,6 @@ from tla.report.statistics import wilson
 from tla.train.data import TEST, TRAIN
 
 EPS = 0.15
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
 
 
 @pytest.fixture

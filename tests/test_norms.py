@@ -1,6 +1,5 @@
 """Attacks in L2 and L0: what they say of their images, and what the model says."""
 
-import copy
 
 import foolbox
 import numpy as np
@@ -32,12 +31,6 @@ ATTACKS = {"l2-apgd": (apgd_columns, L2, Apgd(10, 3)), "l2-ddn": (ddn_columns, L
            "l0-fmn": (fmn_columns, L0, Fmn(30, 5.0)),
            "l0-pointwise": (pointwise_columns, L0, Pointwise(50, 2))}
 in_l0 = pytest.mark.parametrize("name", ["l0-fmn", "l0-pointwise"])
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Attacks that see no gradient: Square its scores, HopSkipJump its decisions."""
 
-import copy
 
 import pytest
 import torch
@@ -9,21 +8,8 @@ from small_study import Answers
 from tla.measure import queries
 from tla.measure.queries import hop_skip_columns, hop_skip_jump, square, square_columns
 from tla.params import HopSkip, Square
-from tla.train.data import Split
 
 EPS = 0.15
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
-
-
-@pytest.fixture(scope="module")
-def split(images):
-    x, y = images
-    return Split(x.float(), y, torch.arange(len(y)) + 100)
 
 
 # Square

@@ -1,6 +1,5 @@
 """Textbook attacks: no ball, a chosen class, and the smallest change that reaches it."""
 
-import copy
 
 import pytest
 import torch
@@ -14,22 +13,9 @@ from tla.measure.textbook import (
     textbook_columns,
 )
 from tla.train.chance import stream
-from tla.train.data import Split
 from tla.train.pgd import cross_entropy, pgd_linf
 
 EPS, CPU = 0.15, torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
-
-
-@pytest.fixture(scope="module")
-def split(images):
-    x, y = images
-    return Split(x.float(), y, torch.arange(len(y)) + 100)
 
 
 def test_one_step_in_the_domain_is_fgsm_and_many_leave_the_ball(net, split):

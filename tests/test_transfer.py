@@ -1,6 +1,5 @@
 """Images made on the first seed of every model and judged by the second seed of every model."""
 
-import copy
 
 import pytest
 import torch
@@ -19,12 +18,6 @@ from tla.train.data import TEST
 @pytest.fixture
 def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
     return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def net(networks):
-    """The trained perceptron in single precision."""
-    return copy.deepcopy(networks["mlp"]).float()
 
 
 def test_images_are_made_on_the_first_seed_and_judged_by_every_model_on_the_second(study):
