@@ -112,7 +112,11 @@ def opened(browser, width=1200, scheme="light"):
 
 
 def is_whole(browser):
-    return browser.execute_script("return document.readyState") == "complete"
+    """Loaded, and every picture decoded: else a busy machine shows some of them blank."""
+    return browser.execute_async_script("""
+        const done = arguments[0], decoded = [...document.images].map(image => image.decode());
+        Promise.all(decoded).then(() => done(document.readyState == "complete"),
+                                  () => done(false));""")
 
 
 @browses
