@@ -210,7 +210,7 @@ def test_a_claim_that_is_the_comparison_of_another_takes_its_p_and_is_counted_on
     for column in ("verdict", "uncorrected"):
         assert counts(both, column) == counts(alone, column)
     assert [called(line) for line in first.itertuples()] == ["C99", "C98 = C99"]
-    assert "comparison they are, too: C98 = C99." in markdown(TEMPLATE, both, summary)
+    assert "The same comparison, counted once: C98 = C99." in markdown(TEMPLATE, both, summary)
 
 
 def test_holm_is_within_a_study():
