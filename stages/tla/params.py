@@ -146,16 +146,16 @@ Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="
 
 @dataclass(frozen=True, config=CHECKED)
 class Train:
-    """Optimisation, the same for every method; `selection` is the attack that picks checkpoints.
+    """Optimisation, the same for every method but for the peak of its learning rate, `lr` of each.
 
-    `precision` is that of forward passes in training; weights and validation are in float32.
+    `selection` is the attack that picks checkpoints. `precision` is that of forward passes in
+    training; weights and validation are in float32.
     """
 
     precision: Literal["float32", "bfloat16"]
     epochs: Count
     batch: Count
     optimizer: Literal["adam", "sgd"]
-    lr: Positive
     momentum: Fraction
     schedule: Literal["constant", "cosine", "triangular", "piecewise"]
     milestones: list[Count]

@@ -2,9 +2,9 @@
 
 A file `my_method.py` is the method `my-method`. It says LABEL (its name in tables), BASELINES (the
 models it is set against), MINES (whether it takes negatives from a pool), Parameters (its section
-under `methods` in params.yaml), images() (what it trains on) and loss(); where it needs another
-network than the study's, network() makes it of that one. Reports read the labels, so a method file
-imports torch, and what needs it, inside its functions.
+under `methods` in params.yaml, the learning rate `lr` among them), images() (what it trains on) and
+loss(); where it needs another network than the study's, network() makes it of that one. Reports
+read the labels, so a method file imports torch, and what needs it, inside its functions.
 """
 
 import dataclasses
