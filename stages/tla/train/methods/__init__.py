@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from tla.params import Params, UserError, checked, load_params
+from tla.params import Params, UserError, check_space, checked, load_params
 from tla.sources import code_of
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
@@ -47,6 +47,7 @@ def with_methods(params: Params, path: str | Path) -> Params:
     found = dataclasses.replace(params, methods=sections)
     for name in params.models:
         parse_model(name, found)
+    check_space(found, path)
     return found
 
 
