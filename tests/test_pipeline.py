@@ -300,6 +300,12 @@ def test_another_optimiser_retrains_every_model(today, tmp_path):
     assert stale == set(today) - {"prepare"}
 
 
+def test_hyper_parameter_trials_are_drawn_anew_and_train_nothing(today, tmp_path):
+    """The report depends on their table, which lies in git wherever there is a graph."""
+    assert "reports/${dataset}/tuning.csv" in DEFINED["report"]["deps"]
+    assert rerun(today, under({"tune.seeds": [0]}, tmp_path / "x")) == set()
+
+
 def test_another_attack_trains_nothing(today, tmp_path):
     changed = under({"evaluate.attacks.mim.steps": [41]}, tmp_path / "x")
     assert not [name for name in rerun(today, changed) if name.startswith("train@")]
