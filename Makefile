@@ -22,7 +22,7 @@ help:
 	@echo "make claims  the ledger and the page from the reports of the studies, as they are"
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
-	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images"
+	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images (METHOD=tla: of one method)"
 	@echo "make score MODEL=mymodel.py:build   attack your own model as the study's (WEIGHTS, CONFIG, IMAGES, DEVICE, OUT, SAVE=1)"
 	@echo "make bench   time attacks and training steps, and how cost grows; make bench-pipeline dvc repro"
 	@echo "make clean   remove caches of tools, not results"
@@ -61,7 +61,7 @@ test-slow: $(VENV)/.ready
 	python -m pytest -m slow
 
 tune: $(VENV)/.ready
-	python stages/tune.py $(CONFIG)
+	python stages/tune.py $(CONFIG) $(if $(METHOD),--method $(METHOD))
 
 score: $(VENV)/.ready
 	@python stages/score.py --model "$(MODEL)" --study $(CONFIG) $(if $(WEIGHTS),--weights $(WEIGHTS)) \

@@ -1,15 +1,19 @@
 """Write a study's dvc.yaml: the one graph, with the lists of models that DVC cannot expand itself.
 
 The lists are runs of dependencies `data/${dataset}/models/<model>`, `.../rows/<model>` and
-`.../embedding/<model>`. `make graph` runs this for every study that has a graph.
+`.../embedding/<model>`. A study that was never tuned gets a table of no trials, on which its report
+depends. `make graph` runs this for every study that has a graph.
 """
 
 import re
 import sys
 from pathlib import Path
 
-from tla.files import write_text
+import pandas as pd
+
+from tla.files import write_table, write_text
 from tla.params import Params, load_params
+from tla.report.tuning import COLUMNS, trials_path
 
 GRAPH = Path("dvc.yaml")
 LINE = r"      - data/\$\{{dataset\}}/{folder}/[a-z0-9-]+\n"    # no dot: files are left alone
@@ -32,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     for config in sys.argv[1:] if argv is None else argv:
         params = load_params(config)
         write_text(Path(config).with_name("dvc.yaml"), graph_of(GRAPH.read_text(), params))
+        if not trials_path(params).exists():
+            write_table(trials_path(params), pd.DataFrame(columns=COLUMNS))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from tla.report.text import (
     sample_heads,
     swept_outcomes,
 )
+from tla.report.tuning import drawn_against, winners
 from tla.train.methods import label
 from tla.workers import map_parallel
 
@@ -88,6 +89,18 @@ def draw_aware(folder: Path, params: Params, areas: pd.DataFrame) -> None:
     figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures", "aware")
 
 
+def draw_trials(folder: Path, params: Params, trials: pd.DataFrame) -> None:
+    """Every hyper-parameter trial against the first key that those of its method differ in."""
+    trials = trials.assign(won=trials.index.isin(winners(trials).index), model=trials.method)
+    parts, axes_of = [], {}
+    for name in params.models:
+        own = trials[trials.method == name]
+        if len(own):
+            axes_of[label(name, params)], values = drawn_against(own)
+            parts.append(named(own.assign(value=values), [name], params))
+    figures.save(figures.trial_panels(pd.concat(parts), axes_of), folder / "figures", "tuning")
+
+
 def draw_embedding(folder: Path, params: Params) -> None:
     """What neighbours are retrieved, t-SNE maps, and the loss around a few test images."""
     captions, tiles, maps, planes = {}, {}, {}, {}
@@ -129,6 +142,8 @@ def main(argv: list[str] | None = None) -> None:
                 partial(draw_roc, folder, params, tables["auc"]),
                 partial(draw_aware, folder, params, tables["aware"]),
                 partial(draw_embedding, folder, params)]
+    if tables["trials"].method.isin(params.models).any():
+        drawings.append(partial(draw_trials, folder, params, tables["trials"]))
     map_parallel(lambda draw: draw(), drawings, "figures")
 
     distances = {}

@@ -1,27 +1,50 @@
 """Score every hyper-parameter trial of params.yaml on validation images under a strong attack.
 
-Not part of the graph: it takes as long as the study. `make tune` writes
-reports/<dataset>/tuning.csv; the values it favours are then written into params.yaml by hand.
+Not part of the graph: it takes as long as the study, or longer. `make tune` writes
+reports/<dataset>/tuning.csv; the values that win are then written into params.yaml by hand. Who is
+right is kept under data/kept, a file for each trial and seed: a call that is stopped, or that asks
+for one method, leaves what it finished to the next one.
 """
 
 import argparse
 import copy
-import json
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
+import torch
 
-from tla.files import write_table
+from tla.files import DIGITS, write_table
+from tla.measure.answers import Columns
+from tla.measure.kept import kept
 from tla.params import Params, UserError, check_params, read_yaml
+from tla.report.tuning import COLUMNS, read_trials, trials_path, winners
 from tla.train.chance import deterministic, stream
 from tla.train.checkpoints import training_key
 from tla.train.data import VALIDATION, Dataset
-from tla.train.methods import load_study, with_methods
+from tla.train.methods import (
+    load_study,
+    parse_model,
+    training_code,
+    training_parameters,
+    with_methods,
+)
 from tla.train.pgd import robust
 from tla.train.resume import Resume
-from tla.train.training import Trainer, train_model
+from tla.train.training import Diverged, Trainer, train_model
+from tla.train.trials import on_edge, trials
 from tla.workers import Opened, map_parallel
+
+
+class Trial(NamedTuple):
+    """Trial `number` of a method, from 0: what it changes, as text, and the study so changed."""
+
+    method: str
+    number: int
+    settings: str
+    params: Params
 
 
 def prepared(dataset: str) -> Dataset:
@@ -41,26 +64,70 @@ def overridden(plain: dict, changes: dict) -> dict:
     return plain
 
 
-def score(trial: Params, method: str, position: int, data: Dataset, name: str) -> dict:
-    """Accuracies on validation images of one seed trained with the values of a trial."""
-    seed = trial.seeds[position]
-    resume = Resume(name, training_key(trial, method, position))
-    network, _ = train_model(Trainer(trial, method, seed, position, data), resume, iter)
-    resume.forget()
-    held = data.split(position, VALIDATION)
+def all_trials(params: Params, config: str) -> list[Trial]:
+    """The trials of every method that has a space. Raises UserError for a value out of range."""
+    plain, found = read_yaml(config), []
+    for method in params.tune.space:
+        for number, changes in enumerate(trials(params.tune, method)):
+            settings = " ".join(f"{key}={value}" for key, value in changes.items())
+            trial = with_methods(check_params(overridden(plain, changes), config), config)
+            parse_model(method, trial)
+            found.append(Trial(method, number, settings, trial))
+    return found
+
+
+def answers(trial: Trial, position: int, data: Dataset, resume: Resume) -> Columns:
+    """Who of the validation images is right, clean and under attack, after training one seed.
+
+    Where training diverges, nobody.
+    """
+    params, held = trial.params, data.split(position, VALIDATION)
+    seed = params.seeds[position]
+    try:
+        trainer = Trainer(params, trial.method, seed, position, data)
+        network, _ = train_model(trainer, resume, iter)
+    except Diverged:
+        return {"clean": torch.zeros(len(held.y)), "robust": torch.zeros(len(held.y))}
     clean, survives = robust(
-        lambda x: network(x)[0], held.x, held.y, trial.tune.attacks, eps=trial.attack.eps,
+        lambda x: network(x)[0], held.x, held.y, params.tune.attacks, eps=params.attack.eps,
         generator=stream(seed, "evaluation", held.x.device))
-    return {"seed": seed, "clean_accuracy": clean.double().mean().item(),
-            "robust_accuracy": survives.double().mean().item()}
+    return {"clean": clean, "robust": survives}
 
 
-def summary(lines: list[dict]) -> pd.DataFrame:
-    """One line a trial: means over seeds and the spread of robust accuracy."""
-    trials = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False)
-    return trials.agg(
+def scored(trial: Trial, seed: int, data: Dataset) -> dict:
+    """The accuracies of one seed of a trial, trained and attacked unless that is kept."""
+    params, method = trial.params, trial.method
+    position, name = params.seeds.index(seed), f"{method}-{trial.number}-{seed}"
+    resume = Resume(f"tune-{params.dataset}-{name}", training_key(params, method, position))
+    key = {"training": training_parameters(params, method), "code": training_code(params, method),
+           "seed": seed, "position": position, "attacks": params.tune.attacks}
+    path = Path("data", "kept", params.dataset, "trials", f"{name}.safetensors")
+    right = kept(path, key, partial(answers, trial, position, data, resume))
+    resume.forget()
+    return {"method": method, "trial": trial.number, "settings": trial.settings, "seed": seed,
+            "clean_accuracy": right["clean"].double().mean().item(),
+            "robust_accuracy": right["robust"].double().mean().item()}
+
+
+def summary(lines: list[dict], params: Params) -> pd.DataFrame:
+    """One line a trial: means over seeds, the spread of robust accuracy; the best of a method, by
+    the numbers as they are written, with the keys that lie on the edge of their range."""
+    found = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(
         clean_accuracy=("clean_accuracy", "mean"), robust_accuracy=("robust_accuracy", "mean"),
         robust_std=("robust_accuracy", "std"), seeds=("seed", "count"))
+    found = found.round(DIGITS).assign(edge="")
+    for best in winners(found).itertuples():
+        found.loc[best.Index, "edge"] = " ".join(on_edge(params.tune, best.method, best.trial))
+    return found[list(COLUMNS)]
+
+
+def merged(means: pd.DataFrame, before: pd.DataFrame, today: list[Trial]) -> pd.DataFrame:
+    """The lines of other methods as they were, unless they are of trials that are none today."""
+    known = [(trial.method, trial.settings) for trial in today]
+    rest = before[~before.method.isin(means.method)]
+    rest = rest[[line in known for line in zip(rest.method, rest.settings, strict=True)]]
+    table = pd.concat([rest, means]) if len(rest) else means
+    return table.sort_values(["method", "trial"])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,40 +135,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", help="params.yaml of the study")
     parser.add_argument("--method", action="append", help="only this method; may be repeated")
     arguments = parser.parse_args(argv)
-    params, plain = load_study(arguments.config), read_yaml(arguments.config)
+    params = load_study(arguments.config)
     if absent := sorted(set(params.tune.seeds) - set(params.seeds)):
         raise UserError(f"{arguments.config}: tune.seeds: not among the seeds: {absent}")
+    for method in arguments.method or []:
+        if method not in params.tune.space:
+            raise UserError(f"{arguments.config}: tune.space: {method!r} has none; choose one of "
+                            f"{', '.join(params.tune.space)}")
+    today = all_trials(params, arguments.config)
+    chosen = [trial for trial in today if trial.method in (arguments.method or params.tune.space)]
     images = Opened(prepared, params.dataset)
 
-    def scored(run: tuple[str, int, int]) -> tuple[dict, Resume]:
-        method, number, seed = run
-        changes, position = params.tune.trials[method][number], params.seeds.index(seed)
-        changed = check_params(overridden(plain, changes), arguments.config)
-        trial = with_methods(changed, arguments.config)
-        name = f"tune-{params.dataset}-{method}-{number}-{seed}"
-        key = training_key(trial, method, position) + json.dumps(plain["tune"]["attacks"])
-        finished = Resume(f"{name}-scored", key, seconds=0)
-        if (line := finished.load(images.content.x.device)) is None:
-            settings = " ".join(f"{key}={value}" for key, value in changes.items())
-            line = {"method": method, "trial": number, "settings": settings}
-            line |= score(trial, method, position, images.content, name)
-            finished.keep(lambda: line)
-        return line, finished
+    def scored_run(run: tuple[int, Trial]) -> dict:
+        seed, trial = run
+        return scored(trial, seed, images.content)
 
-    chosen, runs = arguments.method or list(params.tune.trials), []
-    for method in chosen:
-        runs += product([method], range(len(params.tune.trials[method])), params.tune.seeds)
-    results = map_parallel(scored, runs, "trials",
-                           parallel=images.content.x.device.type == "cpu")
-
-    means = summary([line for line, _ in results])
-    table = Path("reports", params.dataset, "tuning.csv")
-    if arguments.method and table.exists():
-        others = pd.read_csv(table)
-        means = pd.concat([others[~others.method.isin(chosen)], means])
-    write_table(table, means.sort_values(["method", "trial"]))
-    for _, resume in results:
-        resume.forget()
+    # Seed by seed: a call that is stopped soon has all trials of every method on the first seed.
+    lines = map_parallel(scored_run, list(product(params.tune.seeds, chosen)), "trials",
+                         parallel=images.content.x.device.type == "cpu")
+    table = merged(summary(lines, params), read_trials(params), today)
+    write_table(trials_path(params), table)
+    if found := [f"{best.method} ({best.edge})" for best in table.itertuples() if best.edge]:
+        print(f"The best lies on the edge of a range: {', '.join(found)}. Move it once, for all.")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_the_regulariser_is_the_divergence_from_a_standard_normal_distribution(v
 
 def test_the_loss_is_that_of_one_draw_plus_the_weighted_divergence(vib, images):
     x, y = images
-    values = METHODS["vib"].Parameters(beta=0.3, draws=12)
+    values = METHODS["vib"].Parameters(lr=0.1, beta=0.3, draws=12)
     loss, logs = METHODS["vib"].loss(vib, Batch(x, x, y, 0.1, None), values)
     vib.drawn -= 1
     mean, scale = vib.encode(x)

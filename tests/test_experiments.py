@@ -9,6 +9,7 @@ import yaml
 from test_pipeline import FEW, ROOT, run_all
 
 import graph
+from tla.report.tuning import read_trials
 from tla.train.methods import label, load_study
 from tla.train.models import build
 
@@ -79,6 +80,20 @@ def test_the_graph_is_written_beside_the_parameters_it_was_made_from(tmp_path, m
     assert Path("dvc.yaml").read_text() == TOP
 
 
+def test_a_study_that_was_never_tuned_gets_a_table_of_no_trials(tmp_path, monkeypatch):
+    """DVC stops where a dependency is missing. Trials that are there stay."""
+    source, table = ROOT / "experiments" / "cifar10-fast" / "params.yaml", "reports/cifar10-fast"
+    shutil.copy(source, tmp_path / "new.yaml")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    graph.main(["new.yaml"])
+    assert read_trials(load_study(source)).empty
+    assert Path(table, "tuning.csv").read_text().startswith("method,trial,settings,")
+    Path(table, "tuning.csv").write_text("as it was")
+    graph.main(["new.yaml"])
+    assert Path(table, "tuning.csv").read_text() == "as it was"
+
+
 # Parameters
 
 @every_experiment
@@ -100,20 +115,22 @@ def test_the_network_fits_the_images(folder):
 
 
 @every_study
-def test_tla_sa_and_its_pool_equal_tla(folder):
+def test_tla_sa_and_its_pool_equal_tla_unless_it_is_tuned_itself(folder):
     plain = yaml.safe_load((folder / "params.yaml").read_text())
     switched = plain["methods"]["tla-sa"]
-    assert switched.pop("mining_batch") == plain["mining"]["batch"]
     assert switched.pop("mined_for") == "clean"
-    assert switched == plain["methods"]["tla"]
+    if "tla-sa" not in plain["tune"]["space"]:
+        assert switched.pop("mining_batch") == plain["mining"]["batch"]
+        assert switched == plain["methods"]["tla"]
 
 
 @every_study
-def test_the_control_for_the_norm_term_has_its_weight(folder):
-    """And its terms: those of TLA's triplets, with negatives from as large a pool."""
+def test_the_control_for_the_norm_term_has_its_weight_unless_it_is_tuned_itself(folder):
+    """And in any case its terms: those of TLA's triplets."""
     params = load_study(folder / "params.yaml")
     norm, tla = params.methods["at-norm"], params.methods["tla"]
-    assert norm.lambda2 == tla.lambda2 and norm.mining_batch == params.mining.batch
+    if "at-norm" not in params.tune.space:
+        assert norm.lambda2 == tla.lambda2 and norm.mining_batch == params.mining.batch
     assert norm.twin == (tla.margin_twin is not None)
     assert norm.same_class == (tla.margin_class is not None)
 

@@ -20,7 +20,7 @@ from tla.train.methods import METHODS, ModelId, label, load_study, parse_model
 from tla.train.mining import Miner
 from tla.train.pgd import Adversary, pgd_linf, random_start
 from tla.train.resume import Resume
-from tla.train.training import Batch, Trainer, lr_factor, make_optimizer, train_model
+from tla.train.training import Batch, Diverged, Trainer, lr_factor, make_optimizer, train_model
 
 MODELS = ["um", "at", "alp", "kurakin", "trades", "mma", "vib", "at-norm", "tla-sa", "tla-b1",
           "tla-b20", "tla"]
@@ -50,7 +50,7 @@ def trainer_of(name, params, data, seed=0):
 
 def part(method, **values):
     """The section of a method with these values."""
-    return METHODS[method].Parameters(**values)
+    return METHODS[method].Parameters(lr=0.1, **values)
 
 
 def loss_of(method, model, batch, **values):
@@ -400,8 +400,30 @@ def test_the_schedule_spans_all_epochs(small, dataset):
     seen = []
     for _ in range(3):
         trainer.epoch()
-        seen.append(trainer.optimizer.param_groups[0]["lr"] / trainer.params.train.lr)
+        seen.append(trainer.optimizer.param_groups[0]["lr"] / trainer.weights.lr)
     assert seen == pytest.approx([2 * 4 / 12, 2 * 5 / 12, 2 * 1 / 12])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_model_is_trained_at_the_learning_rate_of_its_method(optimizer, small, dataset):
+    """A pool of its own takes that of TLA."""
+    params = small({"methods.alp.lr": 0.03, "methods.tla.lr": 0.05, "train.optimizer": optimizer,
+                    "train.schedule": "constant", "mining.batch": 20,
+                    "methods.tla-sa.mining_batch": 20})
+    for name, lr in {"at": 0.01, "alp": 0.03, "tla": 0.05, "tla-b20": 0.05, "tla-sa": 0.01}.items():
+        trainer = trainer_of(name, params, dataset)
+        rates = [group["lr"] for group in trainer.optimizer.param_groups]
+        trainer.epoch()
+        assert rates == [group["lr"] for group in trainer.optimizer.param_groups] == [lr, lr]
+
+
+@pytest.mark.parametrize(("name", "key"), [("at", "at"), ("tla-b20", "tla")])
+def test_a_diverging_training_names_the_learning_rate_to_lower(name, key, small, dataset):
+    params = small({f"methods.{key}.lr": 1e30, "train.optimizer": "sgd"})
+    with pytest.raises(Diverged) as stopped:
+        trainer_of(name, params, dataset).epoch()
+    assert isinstance(stopped.value, UserError) and "\n" not in str(stopped.value)
+    assert name in str(stopped.value) and f"methods.{key}.lr" in str(stopped.value)
 
 
 RAMP = [(0, 1 / 8), (3, 4 / 8), (7, 1.0), (8, 1.0), (50, 1.0)]     # of two epochs of four steps
@@ -439,7 +461,7 @@ def test_steps_of_training_follow_eps_in_the_ramp_too(eps, share, small, dataset
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_weight_decay_acts_on_kernels_only(optimizer, network, params):
     train = dataclasses.replace(params.train, optimizer=optimizer, weight_decay=0.01)
-    for group in make_optimizer(network, train).param_groups:
+    for group in make_optimizer(network, train, 0.1).param_groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0)
 
@@ -449,7 +471,7 @@ import sys, torch
 from tla.train.methods import load_study
 from tla.train.training import make_optimizer
 network = torch.nn.Linear(3, 2)
-optimizer = make_optimizer(network, load_study(sys.argv[1]).train)
+optimizer = make_optimizer(network, load_study(sys.argv[1]).train, 0.1)
 before = network.weight.clone()
 optimizer.zero_grad()
 network(torch.ones(4, 3)).sum().backward()
@@ -514,7 +536,7 @@ def test_a_stopped_training_continues_to_the_same_bits(name, stopped_after, smal
 
 
 def test_a_stopped_training_of_other_parameters_is_not_continued(small, dataset, train):
-    params, others = small(), small({"train.lr": 0.5})
+    params, others = small(), small({"methods.at.lr": 0.5})
     whole, _ = train("at", params)
     stopped = trainer_of("at", others, dataset)
     stopped.epoch()
@@ -587,6 +609,7 @@ def test_a_method_file_says_all_that_a_method_is(method):
     assert isinstance(module.LABEL, str) and module.LABEL
     assert isinstance(module.MINES, bool) and isinstance(module.BASELINES, tuple)
     assert dataclasses.is_dataclass(module.Parameters)
+    assert "lr" in {field.name for field in dataclasses.fields(module.Parameters)}
     for said in (module, module.Parameters, module.images, module.loss):
         assert (said.__doc__ or "").strip(), f"{said} has no docstring"
 
@@ -715,7 +738,7 @@ def test_an_unknown_key_of_a_method_is_refused(key, value, write_params):
 
 @pytest.mark.parametrize("key", [
     "methods.tla.lambda1", "methods.tla-sa.mining_batch", "methods.alp.pair",
-    "methods.trades.beta"])
+    "methods.trades.beta", "methods.um.lr", "methods.at.lr", "methods.tla-sa.lr"])
 def test_a_missing_key_of_a_method_is_refused(key, write_params):
     message = line_about(write_params({key: ...}))
     assert f"{key}:" in message and "required" in message
@@ -727,7 +750,8 @@ def test_a_missing_key_of_a_method_is_refused(key, write_params):
     ("methods.tla.lambda1", -0.5), ("methods.tla.lambda2", -0.5), ("methods.alp.weight", -1.0),
     ("methods.alp.pair", "pixels"), ("methods.tla.margin_twin", 0.0),
     ("methods.kurakin.adversarial_share", 1.0), ("methods.trades.beta", float("nan")),
-    ("methods.at-norm.lambda2", float("inf")), ("methods.tla-sa.mining_batch", 0)], ids=str)
+    ("methods.at-norm.lambda2", float("inf")), ("methods.tla-sa.mining_batch", 0),
+    ("methods.at.lr", 0.0), ("methods.vib.lr", float("nan")), ("methods.um.lr", "1e-3")], ids=str)
 def test_a_bad_value_of_a_method_is_refused(key, value, write_params):
     message = line_about(write_params({key: value}))
     assert f"{key}:" in message and repr(value) in message

@@ -19,7 +19,7 @@ SMALL = {"models": [*NAMES, "mma"], "represent.models": NAMES,
 
 
 def settings(**changes):
-    return METHODS["mma"].Parameters(**AUTHORS | changes)
+    return METHODS["mma"].Parameters(lr=0.1, **AUTHORS | changes)
 
 
 def pgd_images(method, network, x, y, eps=0.1):

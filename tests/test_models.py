@@ -155,7 +155,7 @@ def test_another_architecture_is_refused(saved, make_params):
 
 
 @pytest.mark.parametrize(("key", "then", "now"), [
-    ("train.lr", 0.01, 0.02), ("attack.eps", 0.15, 0.3), ("data.split_seed", 0, 1),
+    ("train.batch", 64, 32), ("attack.eps", 0.15, 0.3), ("data.split_seed", 0, 1),
     ("model.widths", [12, 6], [12, 7]), ("attack.rel_step_size", 0.25, 0.125),
     ("train.selection.pgd.restarts", 2, 3), ("train.milestones", [], [4])])
 def test_a_changed_parameter_is_named_with_both_values(key, then, now, saved, make_params):

@@ -30,9 +30,9 @@ def test_parameters_cannot_be_changed(params):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("atack", 3), ("data.fold", 5), ("attack.step_size", 0.1), ("evaluate.capped", 1),
-    ("train.selection.pgd.seed", 1), ("transfer.attack.norm", "l2"), ("tune.attacks.cw.norm", "l2"),
-], ids=str)
+    ("atack", 3), ("data.fold", 5), ("train.lr", 0.01), ("attack.step_size", 0.1),
+    ("evaluate.capped", 1), ("train.selection.pgd.seed", 1), ("transfer.attack.norm", "l2"),
+    ("tune.attacks.cw.norm", "l2")], ids=str)
 def test_an_unknown_key_is_refused(key, value, write_params):
     message = refusal(write_params({key: value}))
     assert f"{key}:" in message and repr(value) in message
@@ -45,7 +45,7 @@ def test_budgets_that_the_report_could_not_name_are_refused(changes, write_param
 
 
 @pytest.mark.parametrize("key", [
-    "seeds", "models", "methods", "mining", "data.folds", "attack.eps", "train.lr",
+    "seeds", "models", "methods", "mining", "data.folds", "attack.eps", "train.batch",
     "evaluate.attacks", "evaluate.images", "data.limit", "train.selection.pgd.decay",
     "hop_skip.iterations", "transfer.attack.decay", "represent.models"])
 def test_a_missing_key_is_refused(key, write_params):
@@ -55,9 +55,10 @@ def test_a_missing_key_is_refused(key, write_params):
 
 @pytest.mark.parametrize(("key", "value"), [
     ("attack.eps", "0.1"), ("attack.eps", True), ("attack.eps", None), ("attack.eps", [0.1]),
-    ("train.lr", "1e-3"), ("train.epochs", 3.0), ("train.epochs", "3"), ("train.epochs", True),
-    ("mining.batch", 30.0), ("seeds", 3), ("models", "tla"), ("model.widths", 16),
-    ("train.selection.pgd.random_start", 1), ("train.selection.pgd.random_start", "true"),
+    ("train.momentum", "1e-3"), ("train.epochs", 3.0), ("train.epochs", "3"),
+    ("train.epochs", True), ("mining.batch", 30.0), ("seeds", 3), ("models", "tla"),
+    ("model.widths", 16), ("train.selection.pgd.random_start", 1),
+    ("train.selection.pgd.random_start", "true"),
     ("train.selection.pgd.steps", 20), ("data", 5), ("methods", None), ("root", 1),
 ], ids=str)
 def test_a_value_of_another_type_is_refused(key, value, write_params):
@@ -68,7 +69,7 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
 @pytest.mark.parametrize(("key", "value"), [
     ("attack.eps", -0.1), ("attack.eps", 1.5), ("attack.eps", float("nan")),
     ("attack.eps", float("inf")), ("attack.rel_step_size", 0.0), ("attack.steps", 0),
-    ("mining.batch", 0), ("mining.batch", -1), ("train.lr", float("nan")), ("train.lr", 0.0),
+    ("mining.batch", 0), ("mining.batch", -1), ("train.weight_decay", float("nan")),
     ("train.weight_decay", -1e-4), ("train.label_smoothing", 1.1), ("train.optimizer", "lamb"),
     ("train.schedule", "step"), ("train.validate_every", 0), ("model.architecture", "vgg"),
     ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1), ("data.validation", 1.0),
@@ -168,7 +169,7 @@ def test_a_seed_listed_twice_is_refused(write_params):
 
 
 def test_all_broken_keys_are_counted(write_params):
-    message = refusal(write_params({"attack.eps": -1.0, "mining.batch": 0, "train.lr": "fast"}))
+    message = refusal(write_params({"attack.eps": -1.0, "mining.batch": 0, "train.batch": "few"}))
     assert "attack.eps" in message and "2 more" in message
 
 

@@ -290,9 +290,20 @@ def test_a_weight_of_tla_retrains_every_pool(today, tmp_path):
         "resolve", "represent@tla", *SUMMARIES}
 
 
-def test_another_learning_rate_retrains_every_model(today, tmp_path):
-    stale = rerun(today, under({"train.lr": 0.123}, tmp_path / "x"))
+def test_another_learning_rate_of_a_method_retrains_only_that_method(today, tmp_path):
+    stale = rerun(today, under({"methods.alp.lr": 0.123}, tmp_path / "x"))
+    assert stale == about("alp") | {"resolve", "represent@alp", *SUMMARIES}
+
+
+def test_another_optimiser_retrains_every_model(today, tmp_path):
+    stale = rerun(today, under({"train.optimizer": "sgd"}, tmp_path / "x"))
     assert stale == set(today) - {"prepare"}
+
+
+def test_hyper_parameter_trials_are_drawn_anew_and_train_nothing(today, tmp_path):
+    """The report depends on their table, which lies in git wherever there is a graph."""
+    assert "reports/${dataset}/tuning.csv" in DEFINED["report"]["deps"]
+    assert rerun(today, under({"tune.seeds": [0]}, tmp_path / "x")) == set()
 
 
 def test_another_attack_trains_nothing(today, tmp_path):
@@ -353,7 +364,7 @@ TOY = '''"""Toy: adversarial training with half the loss."""
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Weight
+from tla.params import CHECKED, Positive, Weight
 
 LABEL = "Toy"
 BASELINES = ("at",)
@@ -362,8 +373,9 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Weight of the loss."""
+    """Learning rate and weight of the loss."""
 
+    lr: Positive
     weight: Weight
 
 
@@ -392,7 +404,7 @@ def test_a_method_is_a_file_a_section_and_a_name(tmp_path):
     (copy / "stages" / "tla" / "train" / "methods" / "toy.py").write_text(TOY)
     names = ["um", "at", "alp", "tla-b1", "tla-b8", "tla", "toy"]
     plain = edited(TINY | FEW | {"models": names, "represent.models": ["um", "at", "alp", "tla"]})
-    plain["methods"]["toy"] = {"weight": 0.5}
+    plain["methods"]["toy"] = {"lr": 0.01, "weight": 0.5}
     (copy / "params.yaml").write_text(yaml.safe_dump(plain))
     code = ("from pathlib import Path; import test_pipeline as t; "
             "here = Path('run'); here.mkdir(); import os; os.chdir(here); "

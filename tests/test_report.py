@@ -14,6 +14,7 @@ from conftest import PARAMS
 from sklearn.metrics import roc_auc_score
 
 import compare
+import report
 from report import headline
 from tla.files import read_rows, write_metrics, write_rows
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
@@ -33,6 +34,7 @@ from tla.report.text import (
     shown_outcomes,
     spread,
 )
+from tla.report.tuning import COLUMNS
 from tla.train.methods import label, load_study
 
 TEMPLATE = (PARAMS.parent / "stages" / "report.md").read_text()
@@ -312,6 +314,64 @@ def test_every_outcome_of_the_suite_has_a_label_of_its_own(tables):
     labels = {outcome_label(outcome) for outcome in outcomes}
     assert "knn" in outcomes and len(labels) == len(outcomes)
     assert not [text for text in labels if "_" in text]
+
+
+# Hyper-parameter trials
+
+def trials_of(scores):
+    """Lines of trials: method -> what its trials change -> robust accuracy and edge."""
+    found = []
+    for method, own in scores.items():
+        for number, (settings, (robust, edge)) in enumerate(own.items()):
+            found.append((method, number, settings, 0.9, robust, 0.01, 2, edge))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+DRAWN = trials_of({
+    "tla": {"methods.tla.lr=0.002 mining.batch=10": (0.7, ""),
+            "methods.tla.lr=0.01 mining.batch=50": (0.8, "methods.tla.lr"),
+            "methods.tla.lr=0.005 mining.batch=50": (0.6, "")},
+    "trades": {"methods.trades.lr=0.002": (0.9, ""), "methods.trades.lr=0.004": (0.8, "")},
+    "at": {"methods.at.lr=0.004": (0.5, ""), "methods.at.lr=0.002": (0.6, "")}})
+LISTED = trials_of({    # before every method had a learning rate of its own
+    "at": {"train.epochs=4 train.lr=0.01 train.weight_decay=0.0": (0.5, ""),
+           "train.epochs=4 train.lr=0.02 train.weight_decay=0.1": (0.6, "")},
+    "tla": {"methods.tla.margin_class=None methods.tla.lambda1=2.0": (0.5, ""),
+            "methods.tla.margin_class=0.1 methods.tla.lambda1=4.0": (0.4, "")}})
+
+
+def test_without_trials_the_report_does_not_speak_of_any(study, tables):
+    assert tables["trials"].empty
+    text = page(study.params, tables)
+    assert "tuning.png" not in text and "## Choice of hyper-parameters" not in text
+
+
+def test_the_report_shows_the_best_trial_of_each_method_in_the_order_of_the_models(study, tables):
+    """TRADES is not among them."""
+    text = page(study.params, flag(tables) | {"trials": DRAWN})
+    (table,) = [found for found in markdown_tables(text) if "the best" in found[0]]
+    assert table[2:] == [
+        ["AT", "2", "2", "methods.at.lr=0.002", "60.0", "1.0", "–"],
+        ["TLA", "3", "2", "methods.tla.lr=0.01, mining.batch=50", "80.0", "1.0", "methods.tla.lr"]]
+    assert "](figures/tuning.png)" in text
+
+
+@pytest.mark.parametrize(("trials", "expected"), [
+    (DRAWN, {"AT": ("methods.at.lr", [0.004], [0.002]),
+             "TLA": ("methods.tla.lr", [0.002, 0.005], [0.01])}),
+    (LISTED, {"AT": ("train.lr", [0.01], [0.02]),
+              "TLA": ("methods.tla.lambda1", [4.0], [2.0])})], ids=["drawn", "listed"])
+def test_every_trial_is_a_point_and_the_best_of_its_method_is_marked(
+        trials, expected, study, monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(report.figures, "save", lambda figure, *_: figures.append(figure))
+    report.draw_trials(tmp_path, study.params, trials)
+    found = {}
+    for axes in figures[0].axes:
+        others, best = ([float(x) for x in line.get_xdata()] for line in axes.lines
+                        if line.get_marker() in "oD")
+        found[axes.get_title(loc="left")] = axes.get_xlabel(), others, best
+    assert found == expected
 
 
 # Results

@@ -5,11 +5,20 @@ missing or wrong-typed key or a value out of range stops the run with one line (
 The sections under `methods` are checked by the files of the methods.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 
@@ -31,6 +40,12 @@ def _plain(attacks: dict) -> dict:
     return attacks
 
 
+def _number(value: object) -> object:
+    if value is not None and type(value) not in (int, float):
+        raise ValueError("a number or null is expected")
+    return value
+
+
 def _different(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("a name stands twice")
@@ -41,6 +56,7 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 Integer = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+Number = Annotated[Any, AfterValidator(_number)]
 Count = Annotated[Integer, Field(ge=1)]
 Natural = Annotated[Integer, Field(ge=0)]
 Weight = Annotated[Real, Field(ge=0)]
@@ -146,16 +162,16 @@ Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="
 
 @dataclass(frozen=True, config=CHECKED)
 class Train:
-    """Optimisation, the same for every method; `selection` is the attack that picks checkpoints.
+    """Optimisation, the same for every method but for the peak of its learning rate, `lr` of each.
 
-    `precision` is that of forward passes in training; weights and validation are in float32.
+    `selection` is the attack that picks checkpoints. `precision` is that of forward passes in
+    training; weights and validation are in float32.
     """
 
     precision: Literal["float32", "bfloat16"]
     epochs: Count
     batch: Count
     optimizer: Literal["adam", "sgd"]
-    lr: Positive
     momentum: Fraction
     schedule: Literal["constant", "cosine", "triangular", "piecewise"]
     milestones: list[Count]
@@ -398,12 +414,54 @@ class Ood:
 
 
 @dataclass(frozen=True, config=CHECKED)
-class Tune:
-    """Trials per method: dotted keys and their values; `attacks` score them on each seed."""
+class Range:
+    """From `low` to `high`; trials are spread evenly over the logarithm."""
 
+    low: Positive
+    high: Positive
+
+    def __post_init__(self):
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+
+
+def _axis_form(axis: object) -> str:
+    return "choices" if isinstance(axis, list) else "range"
+
+
+def _space_form(space: object) -> str:
+    return "listed" if isinstance(space, list) else "drawn"
+
+
+FORMS = ("choices", "range", "listed", "drawn")
+Choices = Annotated[list[Number], Field(min_length=1)]
+Axis = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+                 Discriminator(_axis_form)]
+Drawn = Annotated[dict[str, Axis], Field(min_length=1)]
+Listed = list[Annotated[dict[str, Number], Field(min_length=1)]]
+Space = Annotated[Annotated[Drawn, Tag("drawn")] | Annotated[Listed, Tag("listed")],
+                  Discriminator(_space_form)]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Tune:
+    """So many trials of every method, whose dotted keys take the values of its space.
+
+    A space gives each key a range or a list of values, and trials are drawn with `seed`; or it
+    lists the trials themselves. `attacks` score a trial on each of the `seeds`.
+    """
+
+    trials: Count
+    seed: Natural
     seeds: Seeds
     attacks: Choosing
-    trials: dict[Name, Annotated[list[dict[str, Real | Integer | None]], Field(min_length=1)]]
+    space: dict[Name, Space]
+
+    def __post_init__(self):
+        for method, space in self.space.items():
+            if isinstance(space, list) and len(space) != self.trials:
+                raise ValueError(f"space.{method} lists {len(space)} trials, but every method gets "
+                                 f"{self.trials}")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -478,6 +536,29 @@ def check_params(plain: dict, path: str | Path) -> Params:
     return checked(Params, plain, path)
 
 
+def check_space(params: Params, path: str | Path) -> None:
+    """Raise UserError for a key of the space of trials that could not change its method."""
+    plain = dataclasses.asdict(params)
+    for method, space in params.tune.space.items():
+        for keys in space if isinstance(space, list) else [space]:
+            for key in keys:
+                if not _is_value(plain, key):
+                    raise UserError(f"{path}: tune.space.{method}: {key}: no such value in this "
+                                    "file; name one by its sections, with dots between")
+                if key.startswith("methods.") and not key.startswith(f"methods.{method}."):
+                    raise UserError(f"{path}: tune.space.{method}: {key}: is of another method; "
+                                    f"name one of methods.{method}")
+
+
+def _is_value(plain: object, key: str) -> bool:
+    """Whether nested dictionaries have a dotted key, and no further section under it."""
+    for part in key.split("."):
+        if not isinstance(plain, dict) or part not in plain:
+            return False
+        plain = plain[part]
+    return not isinstance(plain, dict)
+
+
 def checked(kind: type, plain: object, path: str | Path, place: tuple[str, ...] = ()):
     """Plain data as `kind`. Raises UserError naming file, key, value and what was expected."""
     try:
@@ -498,8 +579,10 @@ def _one_line(path: str | Path, place: tuple[str, ...], error: ValidationError) 
 
 
 def _key(place: tuple[str | int, ...]) -> list[str]:
-    """The key as the file has it: pydantic puts the kind of an attack behind its name."""
+    """The key as the file has it: pydantic adds the kind of an attack and the form of a space."""
     names = [str(part) for part in place]
+    if names[:2] == ["tune", "space"]:
+        return [name for name in names if name not in FORMS]
     if names[:2] == ["evaluate", "attacks"] and len(names) > 3:
         del names[3]
     return names

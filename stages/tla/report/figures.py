@@ -22,6 +22,8 @@ VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
             "not resolved": ("#777777", "x")}
 CLASSES = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
            "#000000", "#8B5A2B"]
+TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
+PANELS = 4      # in a row
 KINDS = (("clean", "o", "clean"), ("adv", "x", "adversarial"))      # of points in the t-SNE maps
 mpl.use("svg")
 mpl.rcParams |= {
@@ -124,6 +126,33 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
     axes.set_xlabel("size of the pool negatives are mined from (dotted: default)")
     axes.set_ylabel("accuracy")
     figure.legend(loc="outside lower center", ncols=len(outcomes), columnspacing=1.2)
+    return figure
+
+
+def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
+    """Robust accuracy on validation images of hyper-parameter trials, a panel a method.
+
+    trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std
+    (empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over seeds.
+    """
+    rows = -(-len(axes_of) // PANELS)
+    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 1.9 * rows), squeeze=False)
+    for axes, (label, key) in zip(grid.flat, axes_of.items(), strict=False):
+        for won, (colour, marker, name) in TRIALS.items():
+            part = trials[(trials.label == label) & (trials.won == won)]
+            axes.errorbar(part.value, part.robust_accuracy, yerr=part.robust_std, linestyle="",
+                          color=colour, marker=marker, markersize=4, elinewidth=0.8, label=name)
+        axes.set_xscale("log")
+        ends = trials.value[trials.label == label].agg(["min", "max"])
+        axes.set_xticks(ends, [f"{value:g}" for value in ends])
+        axes.set_xticks([], minor=True)     # labels of a range below a decade overlap
+        axes.set_title(label, fontsize=8, loc="left")
+        axes.set_xlabel(key, fontsize=7)
+        axes.tick_params(labelsize=7, which="both")
+    for axes in grid.flat[len(axes_of):]:
+        axes.remove()
+    figure.supylabel("robust accuracy, validation", fontsize=9)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -14,6 +14,7 @@ from tla.report.labels import attack_label, flagged, model_labels, percent, poin
 from tla.report.pairs import headlined, pools
 from tla.report.published import long_run, poster_auc, published, short_run
 from tla.report.signs import SIGNS
+from tla.report.tuning import read_trials, winners
 
 TASKS = {"misclassified": "wrong vs right, both adversarial",
          "adversarial": "fooling adversarial vs clean"}
@@ -37,8 +38,9 @@ def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
 
 
 def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
-    """The tables that the texts are written from."""
-    return {name: read_table(params, name, root) for name in TABLES}
+    """The tables that the texts are written from, the hyper-parameter trials among them."""
+    found = {name: read_table(params, name, root) for name in TABLES}
+    return found | {"trials": read_trials(params, root)}
 
 
 def shown_outcomes(params: Params) -> dict[str, str]:
@@ -157,6 +159,13 @@ def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
             "moved": {line["model"]: line for line in tables["mismatch"].to_dict("records")}}
 
 
+def trial_facts(params: Params, trials: pd.DataFrame) -> dict:
+    """What the template says of hyper-parameter trials: the best of each method, and how many."""
+    best = lookup(winners(trials), "method")
+    chosen = [best[name,] for name in params.models if (name,) in best]
+    return {"chosen": chosen, "trials": trials.groupby("method").size().to_dict()}
+
+
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
                 distances: dict[str, dict]) -> str:
     """The whole page. tables: those of read_tables; distances: by model, its class distances."""
@@ -170,7 +179,8 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
-        **embedding_facts(params, tables), **aware_facts(params, tables))
+        **embedding_facts(params, tables), **aware_facts(params, tables),
+        **trial_facts(params, tables["trials"]))
 
 
 def attack_of(outcome: str) -> str:

@@ -23,6 +23,10 @@ from tla.train.ranks import part_of
 from tla.train.resume import Resume
 
 
+class Diverged(UserError):
+    """The loss of a training is no finite number."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step: clean images x, adversarial images x_adv, classes y, where triplets come from.
@@ -41,7 +45,7 @@ class Batch:
         return F.cross_entropy(logits, self.y, reduction=reduction, label_smoothing=self.smoothing)
 
 
-def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, train: Train, lr: float) -> torch.optim.Optimizer:
     """Adam or SGD; weight decay on kernels only, not on biases or batch norm (authors' config)."""
     kernels = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -49,9 +53,9 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
               {"params": others, "weight_decay": 0.0}]
     _without_compiler(torch.optim.Optimizer)
     if train.optimizer == "adam":
-        optimizer = torch.optim.Adam(groups, lr=train.lr)
+        optimizer = torch.optim.Adam(groups, lr=lr)
     else:
-        optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=train.momentum)
     plain_step = inspect.unwrap(type(optimizer).step)
     optimizer.step = torch.no_grad()(partial(plain_step, optimizer))
     return optimizer
@@ -89,7 +93,7 @@ class Trainer:
         self.part = part_of(params, model.method, model.pool, self.network,
                             min(params.train.batch, len(self.train.x)))
         self.wrapped = self.part.wrap(self.network)
-        self.optimizer = make_optimizer(self.network, params.train)
+        self.optimizer = make_optimizer(self.network, params.train, self.weights.lr)
         self.streams = {use: stream(seed, use, device)
                         for use in ("shuffle", "augment", "attack", "mining")}
         self.miner = self._miner(model.pool) if model.pool else None
@@ -110,8 +114,10 @@ class Trainer:
         row |= {key: self.part.mean(value).item() / self.steps_per_epoch
                 for key, value in sums.items()}
         if not math.isfinite(row["loss"]):
-            raise UserError(f"{self.params.config}: the loss of {self.name} seed {self.seed} is "
-                            f"{row['loss']} in epoch {self.epochs_done}; try a lower train.lr")
+            method = parse_model(self.name, self.params).method
+            raise Diverged(f"{self.params.config}: the loss of {self.name} seed {self.seed} is "
+                           f"{row['loss']} in epoch {self.epochs_done}; try a lower "
+                           f"methods.{method}.lr")
         last = self.epochs_done == self.params.train.epochs
         if last or self.epochs_done % self.params.train.validate_every == 0:
             row |= self._validate()
@@ -121,7 +127,7 @@ class Trainer:
         train, done = self.params.train, self.epochs_done * self.steps_per_epoch + step
         for group in self.optimizer.param_groups:
             factor = lr_factor(train, done, train.epochs * self.steps_per_epoch)
-            group["lr"] = train.lr * factor
+            group["lr"] = self.weights.lr * factor
         x, y = self._augment("augment", self.train.x[rows]), self.train.y[rows]
         x, y = self.part.share(x), self.part.share(y)
         with self._precision():

@@ -2,9 +2,9 @@
 
 A file `my_method.py` is the method `my-method`. It says LABEL (its name in tables), BASELINES (the
 models it is set against), MINES (whether it takes negatives from a pool), Parameters (its section
-under `methods` in params.yaml), images() (what it trains on) and loss(); where it needs another
-network than the study's, network() makes it of that one. Reports read the labels, so a method file
-imports torch, and what needs it, inside its functions.
+under `methods` in params.yaml, the learning rate `lr` among them), images() (what it trains on) and
+loss(); where it needs another network than the study's, network() makes it of that one. Reports
+read the labels, so a method file imports torch, and what needs it, inside its functions.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from tla.params import Params, UserError, checked, load_params
+from tla.params import Params, UserError, check_space, checked, load_params
 from tla.sources import code_of
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
@@ -47,6 +47,7 @@ def with_methods(params: Params, path: str | Path) -> Params:
     found = dataclasses.replace(params, methods=sections)
     for name in params.models:
         parse_model(name, found)
+    check_space(found, path)
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Weight
+from tla.params import CHECKED, Positive, Weight
 
 LABEL = "ALP"
 BASELINES = ("at",)
@@ -13,8 +13,10 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Weight of the squared distance between clean and adversarial logits, or embeddings."""
+    """Learning rate, weight of the squared distance between clean and adversarial logits, or
+    embeddings."""
 
+    lr: Positive
     weight: Weight
     pair: Literal["logits", "embedding"]
 

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED
+from tla.params import CHECKED, Positive
 
 LABEL = "AT"
 BASELINES = ("um",)
@@ -11,7 +11,9 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """It has none of its own."""
+    """The peak of the learning rate alone."""
+
+    lr: Positive
 
 
 def images(adversary, x, y):

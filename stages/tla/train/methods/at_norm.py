@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Count, Flag, Weight
+from tla.params import CHECKED, Count, Flag, Positive, Weight
 from tla.train.methods import tla
 
 LABEL = "AT + norm"
@@ -12,8 +12,10 @@ MINES = True
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Weight of the norm term, which kinds of positives it has a share of, and its own pool."""
+    """Learning rate, weight of the norm term, which kinds of positives it has a share of, and its
+    own pool."""
 
+    lr: Positive
     lambda2: Weight
     twin: Flag
     same_class: Flag

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, OpenFraction, Weight
+from tla.params import CHECKED, OpenFraction, Positive, Weight
 
 LABEL = "Kurakin"
 BASELINES = ("um",)
@@ -11,8 +11,9 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Share of adversarial images in a batch, and their weight against clean ones."""
+    """Learning rate, share of adversarial images in a batch, their weight against clean ones."""
 
+    lr: Positive
     adversarial_share: OpenFraction
     adversarial_weight: Weight
 

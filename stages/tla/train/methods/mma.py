@@ -16,12 +16,14 @@ TINY = 1e-12    # authors: keeps the direction of an image that did not move fin
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Margin from which on an image counts no more, how it is looked for, weight of clean loss.
+    """Learning rate; margin from which on an image counts no more, how it is looked for, weight of
+    clean loss.
 
     `d_max` is in pixels; the search goes to `search_to` times as far, in `halvings` steps. With
     no halving every margin is the length of the PGD image's change, as in adversarial training.
     """
 
+    lr: Positive
     d_max: Positive
     search_to: Positive
     halvings: Natural

@@ -14,8 +14,9 @@ LOGS = ("active_triplets", "positive_distance", "negative_distance", "loss_over_
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """A null margin switches that triplet off; one of the two must be on."""
+    """Learning rate, weights, margins; a null margin switches that triplet off, one must be on."""
 
+    lr: Positive
     lambda1: Weight
     lambda2: Weight
     margin_twin: Positive | None

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Weight
+from tla.params import CHECKED, Positive, Weight
 
 LABEL = "TRADES"
 BASELINES = ("at",)
@@ -11,8 +11,10 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Weight of the divergence of adversarial from clean predictions (1 / lambda in the paper)."""
+    """Learning rate; weight of the divergence of adversarial from clean predictions, 1 / lambda in
+    the paper."""
 
+    lr: Positive
     beta: Weight
 
 

@@ -6,7 +6,7 @@ distribution is the entropy regulariser: an upper bound on what it says of the i
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Count, UserError, Weight
+from tla.params import CHECKED, Count, Positive, UserError, Weight
 
 LABEL = "VIB"
 BASELINES = ("at",)
@@ -15,8 +15,9 @@ MINES = False
 
 @dataclass(frozen=True, config=CHECKED)
 class Parameters:
-    """Weight of the divergence, and draws that the answer in training is the mean of."""
+    """Learning rate, weight of the divergence, draws that the answer in training is the mean of."""
 
+    lr: Positive
     beta: Weight
     draws: Count
 
