@@ -84,8 +84,8 @@ class Model:
     `channels_last` is the layout of activations in memory; it decides the last bits, and speed.
     """
 
-    architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet",
-                          "resnet50-tiny"]
+    architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
+                          "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
@@ -94,12 +94,17 @@ class Model:
 
 @dataclass(frozen=True, config=CHECKED)
 class TrainingAttack:
-    """Threat model and the PGD that makes training images; `rel_step_size` is a share of eps."""
+    """Threat model and the PGD that makes training images; `rel_step_size` is a share of eps.
+
+    `mode` is that of batch norm meanwhile: in training mode images are normalised by their batch,
+    and every step moves the running statistics.
+    """
 
     eps: Fraction
     rel_step_size: Positive
     steps: Count
 
+    mode: Literal["evaluation", "training"]
 
 @dataclass(frozen=True, config=CHECKED)
 class Attack:
@@ -145,6 +150,14 @@ Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="
 
 
 @dataclass(frozen=True, config=CHECKED)
+@dataclass(frozen=True, config=CHECKED)
+class SelectionImages:
+    """What checkpoints are picked on: the `first` so many images of a part, null = all."""
+
+    part: Literal["validation", "test"]
+    first: Count | None
+
+
 class Train:
     """Optimisation, the same for every method; `selection` is the attack that picks checkpoints.
 
@@ -166,6 +179,7 @@ class Train:
     flip: Flag
     validate_every: Count
     selection: Choosing
+    selection_images: SelectionImages
 
 
 @dataclass(frozen=True, config=CHECKED)
