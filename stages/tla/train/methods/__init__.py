@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from tla.params import Params, UserError, checked, load_params
+from tla.params import Params, UserError, check_params, checked, load_params
 from tla.sources import code_of
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
@@ -30,10 +30,15 @@ class ModelId:
     pool: int | None
 
 
+VARIED = ("model", "attack", "train", "methods", "mining")     # what a variant may change
+
+
 def load_study(path: str | Path) -> Params:
-    """`load_params`, with the sections of the methods checked too. Raises UserError likewise."""
-    params = load_params(path)
-    return with_methods(params, path)
+    """`load_params`, with methods and variants checked too. Raises UserError likewise."""
+    params = with_methods(load_params(path), path)
+    for name in params.variants.trained:
+        variant_of(params, name)
+    return params
 
 
 def with_methods(params: Params, path: str | Path) -> Params:
@@ -48,6 +53,38 @@ def with_methods(params: Params, path: str | Path) -> Params:
     for name in params.models:
         parse_model(name, found)
     return found
+
+
+def variant_of(params: Params, name: str) -> Params:
+    """What the models of a variant are trained with: a study's parameters and the changes.
+
+    Raises UserError for a change of a key that is not there or may not differ, or of a bad value.
+    """
+    plain = dataclasses.asdict(params)
+    plain["variants"] = {"attacks": {}, "trained": {}, "scale": None, "gain": None}
+    place = f"{params.config}: variants.trained.{name}.changes"
+    for key, value in params.variants.trained[name].changes.items():
+        if key.split(".")[0] not in VARIED:
+            raise UserError(f"{place}: {key}: only {', '.join(VARIED)} can be varied")
+        if not _replaced(plain, key, value):
+            raise UserError(f"{place}: {key}: no such key")
+    try:
+        return with_methods(check_params(plain, params.config), params.config)
+    except UserError as error:
+        raise UserError(f"{place}: {str(error).removeprefix(f'{params.config}: ')}") from None
+
+
+def _replaced(plain: dict, key: str, value: object) -> bool:
+    """Sets a dotted key that is there; returns whether it is."""
+    *sections, last = key.split(".")
+    for name in sections:
+        plain = plain.get(name)
+        if not isinstance(plain, dict):
+            return False
+    if last not in plain:
+        return False
+    plain[last] = value
+    return True
 
 
 def parse_model(name: str, params: Params) -> ModelId:
