@@ -8,21 +8,26 @@ import pandas as pd
 
 from tla.files import write_metrics, write_table, write_text
 from tla.report import figures
-from tla.report.cost import COUNTED, TIMED
 from tla.report.fill import fill
+from tla.report.hypotheses import Summary, load_summary, path_of, studied
 from tla.report.labels import outcome_label
-from tla.report.ledger import Summary, counts, headline, ledger, load_summary, path_of, studied
+from tla.report.ledger import counts, headline, ledger
 from tla.train.methods import load_study
 
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
-BRIEF = ["claim", "verdict", "data", "the paper says", "published", "ours", "95 % interval",
-         "had to exceed", "published lies", "p (Holm)", "seeds won", "images"]
-ALL = ["claim", "verdict", "study", "measured by", *BRIEF[3:], "data"]
+BRIEF = ["claim", "verdict", "uncorrected", "data", "the paper says", "published", "ours",
+         "95 % interval", "had to exceed", "published lies", "p", "p (Holm)", "seeds won", "images"]
+ALL = ["claim", "verdict", "uncorrected", "study", "measured by", *BRIEF[4:], "data"]
 
 
 def number(value: float, form: str) -> str:
     """A number as text, empty where there is none."""
     return "" if pd.isna(value) else form.format(value)
+
+
+def p_value(p: float) -> str:
+    """A p value as text, empty where there is none."""
+    return "<0.001" if p < 0.001 else number(p, "{:.2g}")
 
 
 def lies(line) -> str:
@@ -34,31 +39,38 @@ def lies(line) -> str:
     return "below" if line.published < line.low else "inside"
 
 
+def called(line) -> str:
+    """A claim's id, and that of the claim whose comparison it is too."""
+    return line.claim if pd.isna(line.same_as) else f"{line.claim} = {line.same_as}"
+
+
 def cells(line) -> dict[str, str]:
     """What a line of the ledger says, as text; empty where there is nothing to say."""
-    wanting = line.resolvable if line.verdict == "not resolved" else math.nan
+    wanting = line.resolvable if line.uncorrected == "not resolved" else math.nan
     return {
-        "claim": line.claim, "verdict": line.verdict, "data": DATA[line.data], "study": line.study,
-        "the paper says": line.says, "published": number(line.published, "{:+.2f}"),
+        "claim": called(line), "verdict": line.verdict, "uncorrected": line.uncorrected,
+        "data": DATA[line.data], "study": line.study, "the paper says": line.says,
+        "published": number(line.published, "{:+.2f}"),
         "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
         "ours": number(line.ours, "{:+.2f}") + (" ⚑" if line.masked is True else ""),
         "95 % interval": number(line.low, "[{:+.2f}, ") + number(line.high, "{:+.2f}]"),
         "had to exceed": number(wanting, "{:.1f}"),
         "published lies": lies(line), "images": number(line.images, "{:,.0f}"),
         "seeds won": number(line.seeds_won, f"{{:.0f}} of {line.seeds:.0f}"),
-        "p (Holm)": "<0.001" if line.p_holm < 0.001 else number(line.p_holm, "{:.2g}")}
+        "p": p_value(line.p), "p (Holm)": p_value(line.p_holm)}
 
 
 def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
-    """Lines of the ledger as a Markdown table."""
+    """Lines of the ledger as a Markdown table; a bar in a text does not end its cell."""
     table = pd.DataFrame([cells(line) for line in lines.itertuples()], columns=columns)
+    table = table.replace(r"\|", r"\\|", regex=True)
     return table.to_markdown(index=False, disable_numparse=True)
 
 
 def costs(table: pd.DataFrame, summary: Summary) -> list[dict]:
-    """For each claim of cost and each study: the count, the time or None, and the claim's verdict.
+    """For each claim of cost and each study: its readings, and the verdict of the primary one.
 
-    Count and time are percent more than the baseline's; the verdict is that of the first reading.
+    Readings are percent more than the baseline's.
     """
     found = []
     for claim in summary.claims:
@@ -66,24 +78,43 @@ def costs(table: pd.DataFrame, summary: Summary) -> list[dict]:
         if claim.kind == "cost":
             for study, part in lines.groupby("study", sort=False):
                 read = {line.outcome: line for line in part.itertuples()}
-                found.append({"claim": claim, "study": study, "verdict": part.verdict.iloc[0],
-                              "counted": read[COUNTED], "timed": read.get(TIMED)})
+                primary = read.get(claim.primary)
+                found.append({"claim": claim, "study": study, "lines": list(read.values()),
+                              "verdict": primary.uncorrected if primary else "not run"})
     return found
+
+
+def without_verdict(table: pd.DataFrame, summary: Summary) -> dict[str, list | dict]:
+    """Claims that were not run: those that a study says why of, and by data those that wait."""
+    claims, reasons, waiting = {claim.id: claim for claim in summary.claims}, [], {}
+    first = headline(table)
+    for line in first[first.verdict == "not run"].itertuples():
+        if claims[line.claim].not_measured:
+            reasons.append(claims[line.claim])
+        else:
+            waiting.setdefault(DATA[line.data], []).append(called(line))
+    return {"reasons": reasons, "waiting": waiting}
 
 
 def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
     """claims.md: verdicts on the claims' own data, their picture, then every line."""
     first = headline(table)
-    unmeasured = [claim for claim in summary.claims if claim.kind == "unmeasured"]
-    waiting = {}
-    for line in first[first.verdict == "not run"].itertuples():
-        if line.claim not in [claim.id for claim in unmeasured]:
-            waiting.setdefault(DATA[line.data], []).append(line.claim)
-    return fill(template, total=len(first), counts=counts(table),
+    return fill(template, total=len(first), level=summary.level, counts=counts(table, "verdict"),
+                uncorrected=counts(table, "uncorrected"),
+                same=[called(line) for line in first[first.same_as.notna()].itertuples()],
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],
-                costs=costs(table, summary), waiting=waiting, unmeasured=unmeasured,
-                every=as_markdown(table, ALL))
+                costs=costs(table, summary), every=as_markdown(table, ALL),
+                **without_verdict(table, summary))
+
+
+def counted(table: pd.DataFrame) -> dict[str, int]:
+    """Claims by verdict, and of those that correction can change, by the uncorrected one."""
+    before = counts(table, "uncorrected")
+    numbers = counts(table, "verdict")
+    for name in ("confirmed", "contradicted", "not resolved"):
+        numbers[f"uncorrected {name}"] = before[name]
+    return {name.replace(" ", "_"): n for name, n in numbers.items()}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -98,10 +129,9 @@ def main(argv: list[str] | None = None) -> None:
     first = headline(table)
     unit = [claim.id for claim in summary.claims if claim.kind != "cost"]   # those have percent
     drawn = first[(first.verdict != "not run") & first.claim.isin(unit)]
-    figures.save(figures.claim_forest(drawn.assign(label=drawn.claim + "  " + drawn.says)),
-                 out / "figures", "claims")
-    write_metrics(out / "claims.json",
-                  {name.replace(" ", "_"): n for name, n in counts(table).items()})
+    label = [f"{called(line)}  {line.says}" for line in drawn.itertuples()]
+    figures.save(figures.claim_forest(drawn.assign(label=label)), out / "figures", "claims")
+    write_metrics(out / "claims.json", counted(table))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from tla.files import read_metrics, write_text
-from tla.report.ledger import load_summary, path_of, studied
+from tla.report.hypotheses import load_summary, path_of, studied
 
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
 VERDICTS = rf"<td[^>]*>((?:not )?({WORDS}))</td>"
-TYPES = {".svg": "image/svg+xml", ".csv": "text/csv", ".yaml": "text/plain"}
+TYPES = {".svg": "image/svg+xml", ".csv": "text/csv", ".yaml": "text/plain", ".md": "text/plain"}
 SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
 
 

@@ -1,4 +1,4 @@
-"""The ledger: verdicts by hand, readings, what is not run, agreement with the published numbers."""
+"""The ledger: verdicts by hand, corrected and not, readings, what is not run, the committed one."""
 
 import re
 import subprocess
@@ -10,66 +10,54 @@ import pytest
 import yaml
 from test_pipeline import FLOORS, NEUTRAL, closure, floor
 
-from claims import cells, markdown
+from claims import as_markdown, called, cells, counted, markdown
 from tla.files import read_metrics, write_table
-from tla.measure.norms import at_radius, over_radii
 from tla.params import UserError
-from tla.report.ledger import (
-    Claim,
-    Summary,
-    counts,
-    headline,
-    ledger,
-    load_summary,
-    measured,
-    model_of,
-    path_of,
-    studied,
-    verdict,
-    with_holm,
-)
+from tla.report.hypotheses import Claim, Summary, load_summary, model_of, path_of, studied
+from tla.report.ledger import corrected, counts, headline, ledger, measured, verdict
+from tla.report.statistics import margin_p
 from tla.train.methods import load_study
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = (ROOT / "stages" / "claims.md").read_text()
 SUMMARY = ROOT / "experiments" / "summary" / "params.yaml"
-COLUMNS = ["model", "baseline", "outcome", "difference", "low", "high", "p", "seeds_won", "images",
-           "seeds"]
+COLUMNS = ["model", "baseline", "outcome", "difference", "low", "high", "p", "standard_error",
+           "degrees_of_freedom", "seeds_won", "images", "seeds"]
 AUC = ["model", "baseline", "score", "eps_factor", *COLUMNS[3:]]
 
 
-@pytest.mark.parametrize(("low", "high", "direction", "expected"), [
-    (0.1, 2.0, 1, "confirmed"), (-2.0, -0.1, 1, "contradicted"), (-0.1, 2.0, 1, "not resolved"),
-    (-2.0, -0.1, -1, "confirmed"), (0.1, 2.0, -1, "contradicted"), (0.0, 2.0, 1, "not resolved"),
-    (1e-5, 2.0, 1, "confirmed"), (-2.0, -1e-5, 1, "contradicted"), (-1e-5, 2.0, 1, "not resolved")])
-def test_verdicts(low, high, direction, expected):
-    assert verdict(claim(published=float(direction)), low, high) == expected
+@pytest.mark.parametrize(("ours", "p", "direction", "expected"), [
+    (1.0, 0.04, 1, "confirmed"), (-1.0, 0.04, 1, "contradicted"), (1.0, 0.06, 1, "not resolved"),
+    (-1.0, 0.04, -1, "confirmed"), (1.0, 0.04, -1, "contradicted"), (1.0, 0.05, 1, "not resolved"),
+    (np.nan, np.nan, 1, "undefined")])
+def test_a_verdict_needs_a_small_p_and_goes_by_the_sign(ours, p, direction, expected):
+    assert verdict(claim(published=float(direction)), ours, p, 0.05) == expected
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (-0.5, 0.9, "confirmed"), (0.2, 0.9, "confirmed"), (1.1, 3.0, "contradicted"),
-    (-3.0, -1.1, "contradicted"), (0.5, 1.5, "not resolved"), (-2.0, 2.0, "not resolved"),
-    (-1.0, 1.0, "confirmed"), (-0.5, 1.0001, "not resolved"), (np.nan, np.nan, "undefined")])
-def test_a_claim_of_hardly_any_difference_needs_the_interval_in_its_margin(low, high, expected):
-    assert verdict(claim(published=0.1, equal_within=1.0), low, high) == expected
+@pytest.mark.parametrize(("ours", "p", "expected"), [
+    (0.5, 0.04, "confirmed"), (-0.9, 0.04, "confirmed"), (1.1, 0.04, "contradicted"),
+    (-3.0, 0.04, "contradicted"), (0.5, 0.06, "not resolved"), (3.0, 0.06, "not resolved")])
+def test_a_claim_of_hardly_any_difference_goes_by_the_side_of_its_margin(ours, p, expected):
+    assert verdict(claim(published=0.1, equal_within=1.0), ours, p, 0.05) == expected
 
 
 def claim(**changes):
     return Claim(**{
         "id": "C99", "data": "mnist", "says": "ahead", "kind": "accuracy", "model": "tla",
-        "baseline": "at", "published": 1.0, "source": "poster",
-        "outcomes": ["b_last", "a_last"]} | changes)
+        "baseline": "at", "published": 1.0, "source": "poster", "primary": "mim_last",
+        "secondary": ["cw_last"]} | changes)
 
 
 def summary_of(*claims, studies=("digits",), beside=()):
     """A summary whose MNIST studies are these; no study has CIFAR-10."""
-    return Summary(studies={"mnist": list(studies), "cifar10": []}, beside=list(beside),
+    return Summary(config="claims.yaml", level=0.05,
+                   studies={"mnist": list(studies), "cifar10": []}, beside=list(beside),
                    claims=list(claims))
 
 
-def verdicts(table):
+def verdicts(table, column):
     """The verdicts on each claim, in the order of the ledger."""
-    return table.groupby("claim").verdict.apply(list).to_dict()
+    return table.groupby("claim")[column].apply(list).to_dict()
 
 
 @pytest.fixture
@@ -78,34 +66,42 @@ def study(params, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tables = tmp_path / "reports" / "digits" / "tables"
     tables.mkdir(parents=True)
-    pd.DataFrame([["tla", "at", "a_last", 0.02, 0.01, 0.03, 0.01, 3, 100, 5],
-                  ["tla", "at", "b_last", -0.02, -0.03, -0.01, 0.02, 3, 100, 5],
-                  ["tla", "alp", "a_last", 0.01, -0.01, 0.03, 0.5, 3, 100, 5],
-                  ["tla", "um", "a_last", 0.5, 0.4, 0.6, 0.001, 1, 100, 1]],
+    pd.DataFrame([["tla", "at", "cw_last", 0.02, 0.01, 0.03, 0.01, 0.004, 4, 3, 100, 5],
+                  ["tla", "at", "mim_last", -0.02, -0.03, -0.01, 0.02, 0.004, 4, 3, 100, 5],
+                  ["tla", "alp", "cw_last", 0.01, -0.01, 0.03, 0.5, 0.008, 4, 3, 100, 5],
+                  ["tla", "um", "cw_last", 0.5, 0.4, 0.6, 0.001, 0.04, 99, 1, 100, 1]],
                  columns=COLUMNS).to_csv(tables / "differences.csv", index=False)
     pd.DataFrame({"model": ["tla", "at"], "flag_cw": [False, False],
                   "flag_rise": [False, True]}).to_csv(tables / "masking.csv", index=False)
-    pd.DataFrame([["tla", "at", "mixture", 1.0, 0.1, 0.05, 0.15, 0.001, 5, 100, 5],
-                  ["tla", "at", "mixture", 1.5, *[np.nan] * 5, 100, 5],
-                  ["tla", "at", "mixture", 1.33, 0.2, 0.15, 0.25, 0.001, 5, 100, 5]],
+    pd.DataFrame([["tla", "at", "mixture", 1.0, 0.1, 0.05, 0.15, 0.001, 0.02, 4, 5, 100, 5],
+                  ["tla", "at", "mixture", 1.5, *[np.nan] * 7, 100, 5],
+                  ["tla", "at", "mixture", 1.33, 0.2, 0.15, 0.25, 0.001, 0.02, 4, 5, 100, 5]],
                  columns=AUC).to_csv(tables / "auc-differences.csv", index=False)
     return params
 
 
-def test_a_claim_is_measured_by_its_readings_in_order(study):
-    assert measured(claim(), study).outcome.tolist() == ["b_last", "a_last"]
-    assert measured(claim(kind="unmeasured", outcomes=[]), study).empty
+def of_area(eps, **changes):
+    """A claim of detection by the mixture, decided at this multiple of the training eps."""
+    return claim(kind="auc", primary=f"mixture, eps x {eps}", secondary=["mixture"], **changes)
 
 
-def test_detection_is_first_read_at_an_eps_larger_than_in_training(study):
-    found = measured(claim(kind="auc", outcomes=["mixture"]), study)
-    assert found.outcome.tolist() == [f"mixture, eps x {at}" for at in ("1.33", "1.5", "1")]
+def test_a_claim_is_measured_by_its_primary_reading_and_then_by_others_in_order(study):
+    assert measured(claim(), study).outcome.tolist() == ["mim_last", "cw_last"]
+    assert measured(claim(secondary=[]), study).outcome.tolist() == ["mim_last"]
+
+
+@pytest.mark.parametrize(("eps", "order"), [("1.33", ("1.33", "1.5", "1")),
+                                            ("1.5", ("1.5", "1.33", "1")),
+                                            ("1", ("1", "1.33", "1.5"))])
+def test_further_eps_of_a_score_follow_the_primary_one_those_of_training_last(eps, order, study):
+    found = measured(of_area(eps), study)
+    assert found.outcome.tolist() == [f"mixture, eps x {at}" for at in order]
 
 
 def test_a_pool_that_a_study_has_as_its_default_is_that_of_tla(study):
     assert study.mining.batch == 300 and model_of("tla-b300", study) == "tla"
     assert model_of("tla-b30", study) == "tla-b30" and model_of("chance", study) == "chance"
-    assert measured(claim(model="tla-b300"), study).outcome.tolist() == ["b_last", "a_last"]
+    assert len(measured(claim(model="tla-b300"), study)) == 2
     assert measured(claim(model="tla-b30"), study).empty
 
 
@@ -116,84 +112,205 @@ def test_a_pool_that_a_study_lists_by_name_is_itself(make_params):
 
 def test_a_flagged_model_is_marked(study):
     assert measured(claim(), study).masked.tolist() == [True, True]
-    assert measured(claim(baseline="alp"), study).masked.tolist() == [False]
-    table = ledger(summary_of(claim(), claim(baseline="alp")), {"digits": study})
+    of_alp = claim(id="C98", baseline="alp", primary="cw_last", secondary=[])
+    assert measured(of_alp, study).masked.tolist() == [False]
+    table = ledger(summary_of(claim(), of_alp), {"digits": study})
     ours = [cells(line)["ours"] for line in table.itertuples()]
     assert ours == ["-2.00 ⚑", "+2.00 ⚑", "+1.00"]
 
 
 def test_one_training_seed_settles_nothing(study):
-    table = ledger(summary_of(claim(baseline="um")), {"digits": study})
-    assert table.verdict.tolist() == ["agrees"]
+    summary = summary_of(claim(baseline="um", primary="cw_last", secondary=[]))
+    table = ledger(summary, {"digits": study})
+    assert table.verdict.tolist() == ["not resolved"] and table.p_holm[0] == 0.001
+    assert table.uncorrected.tolist() == ["agrees"]
+    assert counts(table, "verdict")["not resolved"] == 1
+    assert counts(table, "uncorrected")["not resolved"] == 1
 
 
-def test_an_undefined_reading_stays_and_is_counted(study):
-    undefined = claim(kind="auc", baseline="alp", outcomes=["mixture"])
+def test_an_undefined_reading_stays_and_is_counted_but_not_in_the_correction(study):
     path = Path("reports", "digits", "tables", "auc-differences.csv")
     nothing = dict.fromkeys(["difference", "low", "high", "p", "seeds_won"], np.nan)
     pd.read_csv(path).assign(baseline="alp", **nothing).to_csv(path, index=False)
-    table = ledger(summary_of(undefined), {"digits": study})
-    assert table.verdict.tolist() == ["undefined"] * 3 and counts(table)["undefined"] == 1
+    summary = summary_of(of_area("1.33", baseline="alp"), claim(id="C98"))
+    table = ledger(summary, {"digits": study})
+    assert table.verdict[:3].tolist() == ["undefined", "exploratory", "exploratory"]
+    assert counts(table, "verdict")["undefined"] == 1
     assert cells(next(table.itertuples()))["95 % interval"] == ""
+    assert table.p_holm[table.claim == "C98"].max() == 0.02     # alone
 
 
 def test_where_the_published_value_lies(study):
-    claims = [claim(baseline="alp", outcomes=["a_last"], published=value)
-              for value in (1.0, 4.0, -2.0)]
+    claims = [claim(id=f"C9{at}", baseline="alp", primary="cw_last", secondary=[], published=value,
+                    same_as="C90" if at else None)
+              for at, value in enumerate((1.0, 4.0, -2.0))]
     table = ledger(summary_of(*claims), {"digits": study})
     lies = [cells(line)["published lies"] for line in table.itertuples()]
     assert lies == ["inside", "above", "below"]
 
 
 def test_the_ledger_puts_own_data_first_and_other_data_beside(study):
-    claims = [claim(), claim(id="C98", data="cifar10"), claim(id="C97", published=-1.0)]
+    claims = [claim(), claim(id="C98", data="cifar10"),
+              claim(id="C97", published=-1.0, same_as="C99")]
     table = ledger(summary_of(*claims, beside=["other"]), {"digits": study, "other": study})
-    assert verdicts(table) == {
+    assert verdicts(table, "uncorrected") == {
         "C99": ["contradicted", "confirmed", "disagrees", "agrees"],
         "C98": ["not run", "disagrees", "agrees"],
         "C97": ["confirmed", "contradicted", "agrees", "disagrees"]}
     assert table.ours[:2].tolist() == [-2.0, 2.0] and table.resolvable[0] == 1.0
-    own = table[table.study == "digits"]
-    assert sorted(set(own.p_holm)) == pytest.approx([0.02])     # two comparisons, once each
 
 
 def test_a_study_speaks_once_of_its_own_data_and_beside_of_others(study):
     table = ledger(summary_of(claim(), claim(id="C98", data="cifar10"), beside=["digits"]),
                    {"digits": study})
-    assert verdicts(table) == {"C99": ["contradicted", "confirmed"],
-                               "C98": ["not run", "disagrees", "agrees"]}
+    assert verdicts(table, "uncorrected") == {"C99": ["contradicted", "confirmed"],
+                                              "C98": ["not run", "disagrees", "agrees"]}
 
 
-def test_counts_take_the_first_reading_of_each_claim(study):
-    summary = summary_of(claim(), claim(id="C98", outcomes=["a_last"]))
-    assert counts(ledger(summary, {"digits": study})) == {
-        "confirmed": 1, "contradicted": 1, "not resolved": 0, "undefined": 0, "not run": 0}
+# Correction
+
+def test_another_primary_reading_is_another_verdict(study):
+    for primary, secondary, expected in (("mim_last", "cw_last", "contradicted"),
+                                         ("cw_last", "mim_last", "confirmed")):
+        summary = summary_of(claim(primary=primary, secondary=[secondary]))
+        assert headline(ledger(summary, {"digits": study})).verdict.tolist() == [expected]
 
 
-def test_every_claim_is_counted_also_one_that_a_single_seed_speaks_to(study):
-    claims = [claim(), claim(id="C98", baseline="um", outcomes=["a_last"])]
-    assert sum(counts(ledger(summary_of(*claims), {"digits": study})).values()) == len(claims)
+def test_only_the_primary_reading_decides_and_others_keep_an_uncorrected_verdict(study):
+    table = ledger(summary_of(claim(), beside=["other"]), {"digits": study, "other": study})
+    assert table.verdict.tolist() == ["contradicted", *["exploratory"] * 3]
+    assert table.uncorrected.tolist() == ["contradicted", "confirmed", "disagrees", "agrees"]
+    assert table.p_holm.notna().tolist() == [True, False, False, False]
 
+
+def test_holm_runs_over_the_primary_readings_alone_and_can_take_a_verdict_away(study):
+    """p of 0.01, 0.02 and 0.5, each also a secondary one: times 3, 2 and 1."""
+    claims = [claim(), claim(id="C98", primary="cw_last", secondary=["mim_last"]),
+              claim(id="C97", baseline="alp", primary="cw_last", secondary=[])]
+    table = headline(ledger(summary_of(*claims), {"digits": study}))
+    assert table.p_holm.tolist() == pytest.approx([0.04, 0.03, 0.5])
+    assert table.verdict.tolist() == ["contradicted", "confirmed", "not resolved"]
+
+    path = Path("reports", "digits", "tables", "differences.csv")
+    lines = pd.read_csv(path)
+    lines.loc[lines.outcome == "mim_last", "p"] = 0.03
+    lines.to_csv(path, index=False)
+    table = headline(ledger(summary_of(*claims), {"digits": study}))
+    assert table.p_holm.tolist() == pytest.approx([0.06, 0.03, 0.5])
+    assert table.verdict.tolist() == ["not resolved", "confirmed", "not resolved"]
+    assert table.uncorrected.tolist() == ["contradicted", "confirmed", "not resolved"]
+
+
+def test_a_claim_that_is_the_comparison_of_another_takes_its_p_and_is_counted_once(study):
+    alone = ledger(summary_of(claim()), {"digits": study})
+    summary = summary_of(claim(), claim(id="C98", says="again", same_as="C99"))
+    both = ledger(summary, {"digits": study})
+    first = headline(both)
+    assert first.p_holm.tolist() == [0.02, 0.02] and first.verdict.nunique() == 1
+    for column in ("verdict", "uncorrected"):
+        assert counts(both, column) == counts(alone, column)
+    assert [called(line) for line in first.itertuples()] == ["C99", "C98 = C99"]
+    assert "The same comparison, counted once: C98 = C99." in markdown(TEMPLATE, both, summary)
+
+
+def test_holm_is_within_a_study():
+    table = corrected(pd.DataFrame({
+        "claim": ["A", "B", "A", "C"], "same_as": [None] * 4, "study": ["a", "a", "b", ""],
+        "p": [0.01, 0.04, 0.03, np.nan], "own_data": True, "seeds": [3, 3, 3, np.nan],
+        "verdict": ["confirmed"] * 3 + ["not run"], "uncorrected": ["confirmed"] * 3 + ["not run"],
+        "low": [0.0] * 4, "high": [1.0] * 4}), 0.05)
+    assert table.p_holm[:3].tolist() == pytest.approx([0.02, 0.04, 0.03])
+    assert np.isnan(table.p_holm[3])
+    assert table.verdict.tolist() == ["confirmed"] * 3 + ["not run"]
+
+
+def test_hardly_any_difference_has_the_p_of_its_margin_and_a_place_in_the_correction(study):
+    equal = claim(id="C98", published=0.1, primary="cw_last", secondary=[], equal_within=5.0)
+    table = ledger(summary_of(claim(secondary=[]), equal), {"digits": study})
+    p = margin_p(0.02, 0.05, 0.004, 4)
+    assert table.p.tolist() == pytest.approx([0.02, p]) and p < 0.01
+    assert table.p_holm.tolist() == pytest.approx([0.02, 2 * p])
+    assert table.verdict.tolist() == ["contradicted", "confirmed"]
+
+
+def test_counts_are_after_correction_and_the_uncorrected_ones_beside(study):
+    path = Path("reports", "digits", "tables", "differences.csv")
+    pd.read_csv(path).assign(p=0.03).to_csv(path, index=False)
+    claims = [claim(secondary=[]), claim(id="C98", primary="cw_last", secondary=[]),
+              claim(id="C97", baseline="um", primary="cw_last", secondary=[]),
+              claim(id="C96", data="cifar10")]
+    numbers = counted(ledger(summary_of(*claims), {"digits": study}))
+    assert numbers == {
+        "confirmed": 0, "contradicted": 0, "not_resolved": 3, "undefined": 0, "not_run": 1,
+        "uncorrected_confirmed": 1, "uncorrected_contradicted": 1, "uncorrected_not_resolved": 1}
+
+
+# Readings that are missing, and claims that are one
+
+@pytest.mark.parametrize("claims", [[claim(primary="cw_2000_last")], [claim(model="tla-b7")]])
+def test_a_primary_reading_that_the_study_lacks_is_no_other_one(claims, study):
+    """Not even a secondary one that is there."""
+    with pytest.raises(UserError, match="claims.yaml: C99: primary: digits has no .*not_measured"):
+        ledger(summary_of(*claims), {"digits": study})
+
+
+def test_without_the_primary_reading_for_a_stated_reason_a_claim_is_not_run(study):
+    summary = summary_of(claim(primary="fgsm_last", not_measured={"digits": "it is too weak"}))
+    table = ledger(summary, {"digits": study})
+    assert table.verdict.tolist() == ["not run", "exploratory"]
+    assert table.outcome.tolist()[1:] == ["cw_last"]
+    text = markdown(TEMPLATE, table, summary)
+    assert "- C99, not measured by digits: it is too weak\n" in text and "want of" not in text
+
+
+def test_other_data_need_not_have_the_primary_reading(study):
+    summary = summary_of(claim(data="cifar10", primary="fgsm_last"), beside=["digits"])
+    table = ledger(summary, {"digits": study})
+    assert table.verdict.tolist() == ["not run", "exploratory"]
+
+
+@pytest.mark.parametrize(("second", "said"), [
+    ({}, "C98: same_as: is missing; on digits this is the comparison of C99"),
+    ({"model": "tla-b300"}, "C98: same_as: is missing; on digits this is the comparison of C99"),
+    ({"same_as": "C99", "primary": "cw_last", "secondary": []}, "C98: same_as: C99 is no claim"),
+    ({"same_as": "C99", "baseline": "alp"}, "C98: same_as: C99 is no claim"),
+    ({"same_as": "C99", "equal_within": 2.0}, "C98: same_as: C99 is no claim"),
+    ({"same_as": "C98"}, "C98: same_as: C98 is no claim"),
+    ({"same_as": "C97"}, "C98: same_as: C97 is no claim")])
+def test_claims_are_one_comparison_where_they_say_so_and_nowhere_else(second, said, study):
+    """tla-b300 is the tla of a study whose pool that is."""
+    summary = summary_of(claim(), claim(id="C98", **second))
+    with pytest.raises(UserError, match=said):
+        ledger(summary, {"digits": study})
+
+
+def test_claims_of_data_that_no_study_has_are_told_apart_too(study):
+    claims = [claim(), claim(id="C98", data="cifar10"), claim(id="C97", data="cifar10")]
+    with pytest.raises(UserError, match="C97: same_as: is missing; on cifar10"):
+        ledger(summary_of(*claims), {"digits": study})
+
+
+# The page
 
 def test_claims_md_puts_the_headline_first_and_names_what_was_not_run(study):
-    summary = summary_of(claim(), claim(id="C98", data="cifar10", published=None),
-                         claim(id="C97", kind="unmeasured", says="is fast", outcomes=[]))
+    summary = summary_of(claim(), claim(id="C98", data="cifar10", published=None))
     text = markdown(TEMPLATE, ledger(summary, {"digits": study}), summary)
-    counted = "0 confirmed, 1 contradicted, 0 not resolved, 0 undefined, 2 not run"
-    assert "3 claims." in text and counted in text
+    numbers = "0 confirmed, 1 contradicted, 0 not resolved, 0 undefined, 1 not run"
+    assert "2 claims." in text and numbers in text
     brief, full = text.split("## Every claim, every reading")
     assert brief.count("| C99 ") == 1 and "want of a study of CIFAR-10: C98\n" in brief
-    assert "not measured by any stage: C97 (is fast)\n" in brief
     assert "want of a study of MNIST" not in brief
     assert full.count("| C99 ") == 2 and full.count("| C98 ") == 1
 
 
-def test_holm_is_within_a_study():
-    table = with_holm(pd.DataFrame({
-        "study": ["a", "a", "b", ""], "p": [0.01, 0.04, 0.03, np.nan], "model": "tla",
-        "baseline": "at", "outcome": ["x", "y", "x", ""], "low": [0.0] * 4, "high": [1.0] * 4}))
-    assert table.p_holm[:3].tolist() == pytest.approx([0.02, 0.04, 0.03])
-    assert np.isnan(table.p_holm[3])
+def test_a_bar_in_a_text_shifts_no_column(study):
+    table = ledger(summary_of(claim(says="ahead | behind")), {"digits": study})
+    columns = ["claim", "the paper says", "published"]
+    head, _, *lines = as_markdown(table, columns).splitlines()
+    for line in lines:
+        cut = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert cut == ["C99", r"ahead \| behind", "+1.00"]
+    assert head.count("|") == 4
 
 
 # The committed ledger
@@ -226,8 +343,9 @@ def test_the_committed_ledger_is_fresh(tmp_path, monkeypatch):
     reports = ROOT / "reports"
     assert (tmp_path / "claims.csv").read_text() == (reports / "claims.csv").read_text()
     assert markdown(TEMPLATE, table, summary) == (reports / "claims.md").read_text()
-    found = {name.replace("_", " "): n for name, n in read_metrics(reports / "claims.json").items()}
-    assert found == counts(table) and sum(found.values()) == len(headline(table))
+    found, first = read_metrics(reports / "claims.json"), headline(table)
+    assert found == counted(table)
+    assert sum(counts(table, "verdict").values()) == first.same_as.isna().sum() < len(first)
 
 
 def test_every_reading_of_a_claim_that_was_run_stands_in_the_committed_ledger():
@@ -235,9 +353,11 @@ def test_every_reading_of_a_claim_that_was_run_stands_in_the_committed_ledger():
     table = pd.read_csv(ROOT / "reports" / "claims.csv", keep_default_na=False)
     own = table[table.own_data]
     for each in load_summary(SUMMARY).claims:
-        if each.data == "mnist" and each.kind != "unmeasured":
-            found = own[own.claim == each.id].outcome.str.split(",").str[0]
-            assert list(dict.fromkeys(found)) == each.outcomes, each.id
+        if each.data == "mnist":
+            found = own[own.claim == each.id].outcome
+            assert found.iloc[0] == each.primary
+            others = found[1:].str.split(",").str[0]
+            assert list(dict.fromkeys(others)) == each.secondary, each.id
 
 
 def test_the_ledger_needs_no_study_to_run_where_data_are_absent(tmp_path):
@@ -253,60 +373,3 @@ def test_the_ledger_needs_no_study_to_run_where_data_are_absent(tmp_path):
     with (tmp_path / "stages" / "tla" / "train" / "losses.py").open("a") as file:
         file.write("# another method\n")
     assert "Running stage" not in run("dvc", *target)
-
-
-def test_unseen_norms_are_read_over_all_radii_first_and_then_at_each_of_every_study():
-    """The paper's radii are unknown: no study has one that the ledger leaves out."""
-    claims = {each.id: each.outcomes for each in load_summary(SUMMARY).claims}
-    for path in [ROOT / "params.yaml", *ROOT.glob("experiments/*-*/params.yaml")]:
-        norms = load_study(path).norms
-        for norm, radii, said in (("l2", norms.l2_radii, claims["C23a"]),
-                                  ("l0", norms.l0_radii, claims["C23b"])):
-            assert said[0] == over_radii(norm)
-            assert {at_radius(norm, radius) for radius in radii} <= set(said), path
-
-
-# The claims
-
-NAMES = {"tla": "TLA", "at": "AT", "alp": "ALP", "um": "UM", "tla-b1": "TLA-RN",
-         "tla-sa": "TLA-SA"}
-DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
-ATTACKS = {"cw": "C&W", "mim": "MIM", "pgd": r"PGD.*"}
-ON_THE_POSTER = [each for each in load_summary(SUMMARY).claims
-                 if each.source.startswith("poster") and each.published is not None]
-
-
-def published_value(data, model, attack, figure):
-    """A value of published.csv, in percent; chance is a half."""
-    if model == "chance":
-        return 50
-    table = pd.read_csv(ROOT / "reports" / "published.csv")
-    part = table[(table.dataset == data) & (table.figure == figure)]
-    part = part[part.attack.str.fullmatch(attack)]
-    if figure == "pool sweep":
-        return part[part.pool == int(model.removeprefix("tla-b"))].value.item()
-    return part[part.model == NAMES[model]].value.item()
-
-
-@pytest.mark.parametrize("each", ON_THE_POSTER, ids=lambda each: each.id)
-def test_published_differences_are_those_of_the_published_numbers(each):
-    """Each claim's number is that of two lines of published.csv, to what digitising can tell."""
-    if each.kind == "auc":
-        attack, figure = "PGD", "ROC"
-    else:
-        attack = ATTACKS[each.outcomes[0].split("_")[0].split("-")[0]]
-        figure = "pool sweep" if each.model.startswith("tla-b") else "bars"
-    ahead, behind = (published_value(DATA[each.data], name, attack, figure)
-                     for name in (each.model, each.baseline))
-    blur = 0.07 if each.source == "poster" else 0.006
-    assert ahead - behind == pytest.approx(each.published, abs=blur)
-
-
-def test_claims_are_those_of_the_paper_and_bad_ones_are_refused(tmp_path):
-    ids = {each.id[:3] for each in load_summary(SUMMARY).claims}
-    assert ids == {f"C{k:02d}" for k in range(1, 27)}
-    plain = yaml.safe_load(SUMMARY.read_text())
-    plain["claims"][0]["kind"] = "opinion"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(UserError, match="claims.0.kind"):
-        load_summary(tmp_path / "params.yaml")

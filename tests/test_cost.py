@@ -12,9 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from claims import costs
 from tla.measure.passes import cost_rows, counted, of_a_step
+from tla.params import UserError
 from tla.report import cost
 from tla.report.cost import COUNTED, TIMED, cost_readings
-from tla.report.ledger import Claim, Summary, ledger
+from tla.report.hypotheses import Claim, Summary
+from tla.report.ledger import ledger
 from tla.report.tables import cost_table
 from tla.train.methods import load_study
 from tla.train.models import build
@@ -102,9 +104,9 @@ def test_the_table_is_per_training_image_and_of_at():
 
 
 CLAIM = Claim(id="C25", data="any", says="training takes about as long as AT", kind="cost",
-              model="tla", baseline="at", published=None, source="README", outcomes=[],
-              equal_within=25)
-SUMMARY = Summary(studies={"any": ["digits"]}, beside=[], claims=[CLAIM])
+              model="tla", baseline="at", published=None, source="README", primary=TIMED,
+              secondary=[COUNTED], equal_within=25)
+SUMMARY = Summary(config="", level=0.05, studies={"any": ["digits"]}, beside=[], claims=[CLAIM])
 
 
 @pytest.fixture
@@ -127,25 +129,30 @@ def benchmark(low, value, high):
     pd.DataFrame(lines, columns=columns).to_csv(cost.BENCHMARK, index=False)
 
 
-def test_without_a_benchmark_the_count_stands_alone_and_decides(study):
-    table = ledger(SUMMARY, {"digits": study})
-    assert table.outcome.tolist() == [COUNTED] and table.ours.tolist() == [50]
-    assert table.verdict.tolist() == ["contradicted"]
-    (said,) = costs(table, SUMMARY)
-    assert said["timed"] is None and said["counted"].ours == 50
+def test_without_a_benchmark_the_count_decides_nothing(study):
+    with pytest.raises(UserError, match="C25: primary: digits has no 'time of a training step"):
+        ledger(SUMMARY, {"digits": study})
+    known = dataclasses.replace(CLAIM, not_measured={"digits": "no benchmark"})
+    summary = dataclasses.replace(SUMMARY, claims=[known])
+    table = ledger(summary, {"digits": study})
+    assert table.verdict.tolist() == ["not run", "exploratory"]
+    assert table.outcome.tolist()[1:] == [COUNTED] and table.ours.tolist()[1:] == [50]
+    (said,) = costs(table, summary)
+    assert said["verdict"] == "not run" and [line.ours for line in said["lines"]] == [50]
 
 
 @pytest.mark.parametrize(("low", "value", "high", "verdict"), [
     (1.1, 1.15, 1.2, "confirmed"), (1.1, 1.2, 1.3, "not resolved"),
     (1.3, 1.4, 1.5, "contradicted")])
-def test_measured_time_comes_first_and_decides(low, value, high, verdict, study):
+def test_measured_time_decides_without_p(low, value, high, verdict, study):
     benchmark(low, value, high)
     table = ledger(SUMMARY, {"digits": study})
     assert table.outcome.tolist() == [TIMED, COUNTED]
     assert table.ours.tolist() == pytest.approx([100 * (value - 1), 50])
-    assert table.verdict.tolist() == [verdict, "contradicted"]
+    assert table.verdict.tolist() == [verdict, "exploratory"]
+    assert table.uncorrected.tolist() == [verdict, "contradicted"] and table.p_holm.isna().all()
     (said,) = costs(table, SUMMARY)
-    assert said["verdict"] == verdict and said["timed"].high == pytest.approx(100 * (high - 1))
+    assert said["verdict"] == verdict and said["lines"][0].high == pytest.approx(100 * (high - 1))
 
 
 def test_a_study_without_the_model_says_nothing(study):

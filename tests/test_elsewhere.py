@@ -7,7 +7,7 @@ import torch
 
 from tla.measure.elsewhere import elsewhere, ood_rows
 from tla.measure.embedding import Normality, outputs
-from tla.params import Detect, Ood
+from tla.params import Aware, Detect, Ood
 
 SHAPES = pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)], ids=str)
 
@@ -33,7 +33,7 @@ def test_digits_come_back_unchanged_at_their_own_size():
 
 def test_every_source_is_scored_beside_the_test_images(networks, images):
     net, x = copy.deepcopy(networks["mlp"]).float(), images[0].float()
-    settings = Detect([1.0], 0.1, 2, 3, 2, "diag")
+    settings = Detect([1.0], 0.1, 2, 3, 2, "diag", Aware(9, [1.0], 1))
     normality = Normality(outputs(net, x, 64).embedding, settings, 0)
     rows = ood_rows(net, normality, x[:9], Ood(9, ["noise", "photos"]), batch=4,
                     generator=seeded())

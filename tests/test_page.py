@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from page import body, render, with_pills
 from tla.files import read_metrics
-from tla.report.ledger import load_summary, studied
+from tla.report.hypotheses import load_summary, studied
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "reports" / "index.html"
@@ -37,8 +37,12 @@ def test_the_page_has_every_study_its_parameters_and_a_count_of_every_verdict():
     for name in studied(load_summary(ROOT / "experiments" / "summary" / "params.yaml")):
         assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
         assert f"\ndataset: {name}\n" in text
-    for verdict, count in read_metrics(ROOT / "reports" / "claims.json").items():
-        assert f"<b>{count}</b> {verdict.replace('_', ' ')}</li>" in text
+    counts = read_metrics(ROOT / "reports" / "claims.json")
+    for verdict in ("confirmed", "contradicted", "not_resolved", "undefined", "not_run"):
+        tile = f"<b>{counts[verdict]}</b> {verdict.replace('_', ' ')}"
+        before = counts.get(f"uncorrected_{verdict}")
+        tile += "" if before is None else f" <small>({before} uncorrected)</small>"
+        assert f"{tile}</li>" in text
 
 
 def test_no_markup_of_ours_is_shown_as_text_and_verdicts_are_marked():
@@ -112,7 +116,11 @@ def opened(browser, width=1200, scheme="light"):
 
 
 def is_whole(browser):
-    return browser.execute_script("return document.readyState") == "complete"
+    """Loaded, and every picture decoded: else a busy machine shows some of them blank."""
+    return browser.execute_async_script("""
+        const done = arguments[0], decoded = [...document.images].map(image => image.decode());
+        Promise.all(decoded).then(() => done(document.readyState == "complete"),
+                                  () => done(false));""")
 
 
 @browses

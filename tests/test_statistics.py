@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from scipy.special import ndtr
+from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 from tla.report.statistics import (
     auc_difference,
     holm,
+    margin_p,
     mcnemar,
     paired_difference,
     weighted_auc,
@@ -78,7 +80,8 @@ def test_seeds_that_agree_by_luck_do_not_undercut_the_noise_of_images(shared):
 
 def test_identical_outcomes_have_a_difference_of_exactly_zero():
     result = paired_difference([np.zeros(80, int)] * 5, shared=True)
-    assert result == {"difference": 0, "low": 0, "high": 0, "p": 1, "seeds_won": 0}
+    assert result == {"difference": 0, "low": 0, "high": 0, "p": 1, "standard_error": 0,
+                      "degrees_of_freedom": 1, "seeds_won": 0}
 
 
 def test_difference_is_the_mean_over_seeds_also_of_folds_of_unequal_size():
@@ -121,6 +124,57 @@ def test_mcnemar_is_the_binomial_test_of_the_images_that_differ():
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+
+
+# Within a margin
+
+FIVE = [0.4, -0.1, 0.3, 0.2, 0.5]       # mean 0.26, standard error 0.1030, four degrees
+
+
+def p_of(values, margin):
+    return margin_p(np.mean(values), margin, np.std(values, ddof=1) / np.sqrt(len(values)),
+                    len(values) - 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("margin", [0.3, 0.5, 1.0])
+def test_within_a_margin_p_is_the_larger_of_two_one_sided_tests(margin, sign):
+    values = sign * np.array(FIVE)
+    above = ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = ttest_1samp(values, margin, alternative="less").pvalue
+    assert p_of(values, margin) == pytest.approx(max(above, below), rel=1e-9)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_beyond_a_margin_p_is_that_of_the_bound_that_was_passed(sign):
+    values = sign * np.array(FIVE)
+    expected = ttest_1samp(values, sign * 0.1).pvalue
+    assert p_of(values, 0.1) == pytest.approx(expected, rel=1e-9)
+
+
+def test_at_a_margin_neither_side_is_found_more_often_than_the_level_says():
+    drawn = np.random.default_rng(8).normal(1.0, 1.0, (4000, 5))
+    found = np.array([p_of(values, 1.0) < 0.05 for values in drawn])
+    within = np.abs(drawn.mean(1)) < 1
+    # Shares of 4,000 are known to 0.0035 (one sigma).
+    assert 0.03 < np.mean(found & within) < 0.06 and np.mean(found & ~within) < 0.035
+
+
+@pytest.mark.parametrize(("difference", "p"), [(0.0, 0), (0.5, 0), (1.0, 1), (-1.5, 0)])
+def test_without_variance_a_margin_is_kept_or_passed_for_certain(difference, p):
+    assert margin_p(difference, 1.0, 0.0, 1.0) == p
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_test_on_the_standard_error_is_as_cautious_as_the_interval_and_p(shared):
+    for seed in range(20):
+        d = differences(3, 80, np.random.default_rng(seed), shared, spread=0.1 * (seed % 2))
+        found = paired_difference(d, shared)
+        error, freedom = found["standard_error"], found["degrees_of_freedom"]
+        bound = abs(found["difference"]) + (found["high"] - found["low"]) / 2
+        assert margin_p(found["difference"], bound, error, freedom) >= 0.025 - 1e-9
+        p = margin_p(found["difference"], 0.0, error, freedom)
+        assert p >= min(found["p"], 0.5) - 1e-9
 
 
 # AUC

@@ -23,7 +23,7 @@ SCORES = ("softmax", "neighbors", "mixture")
 ATTACKERS = ("unaware", "aware")
 GRID = np.linspace(0, 1, 41)        # false-positive rates at which curves are averaged over seeds
 AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p",
-               "seeds_won", "images", "seeds"]
+               "standard_error", "degrees_of_freedom", "seeds_won", "images", "seeds"]
 
 
 def auc(abnormal: np.ndarray, score: np.ndarray) -> float:

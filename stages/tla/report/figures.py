@@ -172,7 +172,8 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
                   bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
     axes.set_yticks([])
     axes.set_ylim(len(lines) - 0.5, -0.6)
-    axes.set_xlabel("points of accuracy or AUC by which the model is ahead, 95 % interval")
+    axes.set_xlabel("points of accuracy or AUC by which the model is ahead, 95 % interval;\n"
+                    "verdicts after correction for the number of claims")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=4)
     return figure

@@ -1,103 +1,50 @@
-"""Claims of the paper, what our studies measured of them, and verdicts."""
+"""What our studies measured of the claims, and verdicts before and after Holm's correction."""
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
-from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Params, Real, checked, read_yaml
+from tla.params import Params, UserError
 from tla.report.cost import cost_readings
+from tla.report.hypotheses import Claim, Summary, check_same, model_of
 from tla.report.labels import flagged
-from tla.report.statistics import holm
+from tla.report.statistics import holm, margin_p
 
-Data = Literal["mnist", "cifar10", "tiny-imagenet", "any"]
 VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
+# Of a reading that does not decide a claim; its own verdict stands beside, uncorrected.
+EXPLORATORY = "exploratory"
 # Another data set, or one training run, can agree or disagree with a claim, not settle it.
 BESIDE = {"confirmed": "agrees", "contradicted": "disagrees"}
 
 
-@dataclass(frozen=True, config=CHECKED)
-class Claim:
-    """One statement of the paper: by how many points `model` is ahead of `baseline`.
+def verdict(claim: Claim, ours: float, p: float, level: float) -> str:
+    """confirmed, contradicted, not resolved or undefined, from our difference in points and its p.
 
-    `outcomes` are our readings of it; `equal_within` makes it a claim of hardly any difference: of
-    no more than so many points. A claim of cost counts percent of the baseline's.
+    A difference that is told from none by p is on the claimed side of zero or not; one of hardly
+    any, that is told from the margin, inside it or beyond. Without p the difference is undefined.
     """
-
-    id: str
-    data: Data
-    says: str
-    kind: Literal["accuracy", "auc", "cost", "unmeasured"]
-    model: str
-    baseline: str
-    published: Real | None
-    source: str
-    outcomes: list[str]
-    equal_within: Real | None = None
-
-    @property
-    def direction(self) -> int:
-        """1 where the model is claimed to be ahead, as without a number; -1 where behind."""
-        return -1 if (self.published or 0) < 0 else 1
-
-
-@dataclass(frozen=True, config=CHECKED)
-class Summary:
-    """The claims, our studies of each data set, and studies of other data that stand beside."""
-
-    studies: dict[Data, list[str]]
-    beside: list[str]
-    claims: list[Claim]
-
-
-def load_summary(path: str | Path) -> Summary:
-    """Read and check a file of claims. Raises UserError as `load_params` does."""
-    return checked(Summary, read_yaml(path), path)
-
-
-def studied(summary: Summary) -> list[str]:
-    """Every study that the claims are read from, once."""
-    names = []
-    for own in summary.studies.values():
-        names += own
-    return list(dict.fromkeys([*names, *summary.beside]))
-
-
-def path_of(study: str) -> str:
-    """The params.yaml of a study, seen from the top of the repository."""
-    return "params.yaml" if study == "digits" else f"experiments/{study}/params.yaml"
-
-
-def verdict(claim: Claim, low: float, high: float) -> str:
-    """confirmed, contradicted, not resolved or undefined, from our 95 % interval in points.
-
-    A claim of a difference is confirmed where the interval is on the claimed side of zero and
-    contradicted where on the other; one of hardly any difference inside its margin and outside.
-    Without an interval the difference is undefined.
-    """
-    if math.isnan(low):
+    if math.isnan(p):
         return "undefined"
-    margin = claim.equal_within
-    if margin is not None:
-        holds, fails = -margin <= low and high <= margin, low > margin or high < -margin
+    if p >= level:
+        return "not resolved"
+    if claim.equal_within is not None:
+        holds = abs(ours) <= claim.equal_within
     else:
-        ahead, behind = low > 0, high < 0
-        holds, fails = (ahead, behind) if claim.direction > 0 else (behind, ahead)
-    if holds:
+        holds = ours * claim.direction > 0
+    return "confirmed" if holds else "contradicted"
+
+
+def verdict_of_cost(claim: Claim, low: float, high: float) -> str:
+    """As `verdict`, from a range in percent: a count and a time are no sample and have no p."""
+    margin = claim.equal_within
+    if -margin <= low and high <= margin:
         return "confirmed"
-    return "contradicted" if fails else "not resolved"
-
-
-def model_of(name: str, params: Params) -> str:
-    """What a study calls a claim's model: the pool of `tla` has no name of its own there."""
-    is_default = name == f"tla-b{params.mining.batch}" and name not in params.models
-    return "tla" if is_default else name
+    return "contradicted" if low > margin or high < -margin else "not resolved"
 
 
 def measured(claim: Claim, params: Params) -> pd.DataFrame:
-    """The lines of a study's table of differences that read the claim, in the claim's order.
+    """The lines of a study that read the claim: the primary reading, then others as listed.
 
     `masked`: a model shows a sign of masking. A score stands for itself at every eps, first at
     those above the training one, which are the paper's.
@@ -105,82 +52,125 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     tables = Path("reports", params.dataset, "tables")
     model, baseline = model_of(claim.model, params), model_of(claim.baseline, params)
     if claim.kind == "cost":
-        return cost_readings(model, baseline, params).assign(masked=False)
+        return in_order(claim, cost_readings(model, baseline, params).assign(masked=False))
     name = "auc-differences.csv" if claim.kind == "auc" else "differences.csv"
     found = pd.read_csv(tables / name)
     found = found[(found.model == model) & (found.baseline == baseline)]
-    reading = "outcome"
     if claim.kind == "auc":
         found = found.assign(training=found.eps_factor <= 1,
                              outcome=found.score + found.eps_factor.map(", eps x {:g}".format))
-        found, reading = found.sort_values(["training", "eps_factor"], kind="stable"), "score"
-    parts = [found[found[reading] == name] for name in claim.outcomes]
+        found = found.sort_values(["training", "eps_factor"], kind="stable")
     masked = not {model, baseline}.isdisjoint(flagged(pd.read_csv(tables / "masking.csv")))
-    return pd.concat(parts or [found[:0]]).assign(masked=masked)
+    return in_order(claim, found.assign(masked=masked))
+
+
+def in_order(claim: Claim, found: pd.DataFrame) -> pd.DataFrame:
+    """The lines that a claim names, in its order; those of a score under the name of the score."""
+    is_primary = found.outcome == claim.primary
+    parts, others = [found[is_primary]], found[~is_primary]
+    reading = others["score" if claim.kind == "auc" else "outcome"]
+    parts += [others[reading == name] for name in claim.secondary]
+    return pd.concat(parts)
 
 
 def about(claim: Claim) -> dict:
     """The columns of a line of the ledger that come from the claim."""
-    return {"claim": claim.id, "data": claim.data, "says": claim.says, "model": claim.model,
-            "baseline": claim.baseline, "published": claim.published, "source": claim.source}
+    return {"claim": claim.id, "same_as": claim.same_as, "data": claim.data, "says": claim.says,
+            "model": claim.model, "baseline": claim.baseline, "published": claim.published,
+            "source": claim.source}
 
 
-def readings(claim: Claim, study: str, params: Params, own_data: bool) -> list[dict]:
-    """Lines of the ledger that one study has on a claim; differences in points."""
+def readings(claim: Claim, study: str, params: Params, own_data: bool, level: float) -> list[dict]:
+    """Lines of the ledger that one study has on a claim, not corrected; differences in points."""
     lines = []
     for line in measured(claim, params).itertuples():
-        low, high = 100 * line.low, 100 * line.high
+        ours, low, high = 100 * line.difference, 100 * line.low, 100 * line.high
+        p = p_of(claim, line)
+        by_cost = claim.kind == "cost"
+        said = verdict_of_cost(claim, low, high) if by_cost else verdict(claim, ours, p, level)
+        decides = own_data and line.outcome == claim.primary
         lines.append(about(claim) | {
             "study": study, "own_data": own_data, "outcome": line.outcome,
-            "ours": 100 * line.difference, "low": low, "high": high, "p": line.p,
-            "seeds_won": line.seeds_won, "images": line.images, "seeds": line.seeds,
-            "masked": line.masked, "verdict": verdict(claim, low, high)})
+            "ours": ours, "low": low, "high": high, "p": p, "seeds_won": line.seeds_won,
+            "images": line.images, "seeds": line.seeds, "masked": line.masked,
+            "verdict": said if decides else EXPLORATORY, "uncorrected": said})
     return lines
 
 
+def p_of(claim: Claim, line) -> float:
+    """p of a line of a table of differences: of no difference, or of being within a margin."""
+    if claim.equal_within is None or math.isnan(line.p):
+        return line.p
+    return margin_p(line.difference, claim.equal_within / 100, line.standard_error,
+                    line.degrees_of_freedom)
+
+
 def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
-    """All lines; a claim that no study of its data measured has one with the verdict `not run`."""
+    """All lines; a claim that no study of its data measured has one with the verdict `not run`.
+
+    Raises UserError where a claim's primary reading is missing without a reason, or where claims
+    that are one comparison do not say so.
+    """
+    check_same(summary, studies)
     lines = []
     for claim in summary.claims:
         names, own, beside = summary.studies.get(claim.data, []), [], []
         for name in names:
-            own += readings(claim, name, studies[name], own_data=True)
+            found = readings(claim, name, studies[name], True, summary.level)
+            check_primary(claim, name, found, summary.config)
+            own += found
         for name in summary.beside:
             if name not in names:
-                beside += readings(claim, name, studies[name], own_data=False)
-        if not own:
-            own.append(about(claim) | {"study": "", "own_data": True, "verdict": "not run"})
+                beside += readings(claim, name, studies[name], False, summary.level)
+        if all(line["verdict"] == EXPLORATORY for line in own):
+            own.insert(0, about(claim) | {"study": "", "own_data": True, "verdict": "not run",
+                                          "uncorrected": "not run"})
         lines += own + beside
-    table = with_holm(pd.DataFrame(lines))
-    weak = ~table.own_data | (table.seeds < 2)
-    return table.assign(verdict=table.verdict.replace(BESIDE).where(weak, table.verdict))
+    return corrected(pd.DataFrame(lines), summary.level)
 
 
-def with_holm(table: pd.DataFrame) -> pd.DataFrame:
-    """The ledger with Holm's p over the comparisons of each study, and half an interval's width.
+def check_primary(claim: Claim, study: str, found: list[dict], config: str) -> None:
+    """Raise UserError where a study of the claim's data lacks the reading that decides it."""
+    missing = all(line["verdict"] == EXPLORATORY for line in found)
+    if missing and study not in claim.not_measured:
+        raise UserError(
+            f"{config}: {claim.id}: primary: {study} has no {claim.primary!r} of {claim.model} "
+            f"against {claim.baseline}; name a reading that it has, or the reason under "
+            f"not_measured.{study}")
 
-    That is the difference that would have been resolved. A comparison that speaks to several claims
-    counts once.
+
+def corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The ledger with Holm's p over the primary readings of each study, and verdicts by it.
+
+    A claim that is the comparison of another takes that one's p and is not counted. resolvable:
+    half an interval's width, the difference that would have been told from none.
     """
-    keys = ["study", "model", "baseline", "outcome"]
-    once = table[table.p.notna()].drop_duplicates(keys)
-    once = once.assign(p_holm=math.nan)
-    for _, part in once.groupby("study"):
-        once.loc[part.index, "p_holm"] = holm(part.p.tolist())
-    found = table.merge(once[[*keys, "p_holm"]], how="left", on=keys)
-    return found.assign(resolvable=(found.high - found.low) / 2)
+    decides = table.verdict != EXPLORATORY
+    counted = decides & table.same_as.isna() & table.p.notna()
+    p_holm = pd.Series(math.nan, table.index)
+    for _, part in table[counted].groupby("study"):
+        p_holm[part.index] = holm(part.p.tolist())
+    comparison = table.same_as.fillna(table.claim)
+    p_holm = p_holm.groupby([table.study, comparison]).transform("max").where(decides)
+    one_seed = table.seeds < 2
+    undecided = (p_holm >= level) | (table.p.notna() & one_seed)
+    beside = table.uncorrected.replace(BESIDE)
+    return table.assign(
+        verdict=table.verdict.mask(decides & undecided, "not resolved"),
+        uncorrected=table.uncorrected.mask(~table.own_data | one_seed, beside),
+        p_holm=p_holm, resolvable=(table.high - table.low) / 2)
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a claim: on its own data, by the reading that the paper most likely means.
+    """One line a claim: its primary reading, on the first study of its own data that has it."""
+    return table[table.verdict != EXPLORATORY].drop_duplicates("claim")
 
-    One training run leaves a claim unresolved, whether it agrees or not.
+
+def counts(table: pd.DataFrame, column: str) -> dict[str, int]:
+    """How many claims have each verdict in their headline, a comparison of several claims once.
+
+    column: verdict or uncorrected. One training run leaves a claim unresolved.
     """
-    first = table[table.own_data].drop_duplicates("claim")
-    return first.assign(verdict=first.verdict.replace(list(BESIDE.values()), "not resolved"))
-
-
-def counts(table: pd.DataFrame) -> dict[str, int]:
-    """How many claims got each verdict in their headline."""
-    found = headline(table).verdict
+    first = headline(table)
+    found = first[column][first.same_as.isna()].replace(list(BESIDE.values()), "not resolved")
     return {name: int((found == name).sum()) for name in VERDICTS}

@@ -57,9 +57,14 @@ def _image_variance(d: np.ndarray) -> float:
 
 
 def _wider(a: dict, b: dict) -> dict:
-    """The wider of two intervals of one difference, and the larger p, maybe the other one's."""
+    """The wider of two intervals of one difference, and the larger p, maybe the other one's.
+
+    A test with the larger standard error and the fewer degrees of freedom is as cautious as both.
+    """
     widest = a if a["high"] - a["low"] >= b["high"] - b["low"] else b
-    return widest | {"p": max(a["p"], b["p"])}
+    return widest | {"p": max(a["p"], b["p"]),
+                     "standard_error": max(a["standard_error"], b["standard_error"]),
+                     "degrees_of_freedom": min(a["degrees_of_freedom"], b["degrees_of_freedom"])}
 
 
 def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> dict:
@@ -72,7 +77,7 @@ def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> di
 
 
 def student(difference: float, variance: float, freedom: float) -> dict[str, float]:
-    """difference, low and high of its 95 % interval, and two-sided p by Student's t.
+    """difference, low and high of its 95 % interval, two-sided p by Student's t, and their parts.
 
     variance: that of the mean difference. Without any, p is 0, or 1 where the difference is 0.
     """
@@ -80,7 +85,23 @@ def student(difference: float, variance: float, freedom: float) -> dict[str, flo
     half = stdtrit(freedom, 0.975) * error
     p = 2 * stdtr(freedom, -abs(difference) / error) if error else float(difference == 0)
     return {"difference": float(difference), "low": float(difference - half),
-            "high": float(difference + half), "p": float(p)}
+            "high": float(difference + half), "p": float(p), "standard_error": float(error),
+            "degrees_of_freedom": float(freedom)}
+
+
+def margin_p(difference: float, margin: float, standard_error: float,
+             degrees_of_freedom: float) -> float:
+    """p of the true difference being on the side of a margin on which the estimate lies.
+
+    Inside, it is the larger p of two one-sided tests, that the difference is above -margin and that
+    it is below margin (Schuirmann 1987). Beyond, it is the two-sided p against the bound that was
+    passed. One verdict at most can be wrong, so they share a level (Goeman et al. 2010).
+    """
+    beyond = abs(difference) - margin
+    sides = 2 if beyond > 0 else 1
+    if not standard_error:
+        return float(beyond == 0)
+    return float(sides * stdtr(degrees_of_freedom, -abs(beyond) / standard_error))
 
 
 def auc_difference(a: list[Case], b: list[Case], shared: bool, resamples: int, seed: int) -> dict:

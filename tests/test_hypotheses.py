@@ -1,0 +1,146 @@
+"""The file of claims: whole, published numbers, nothing unknown, one comparison counted once."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tla.measure.norms import at_radius, over_radii
+from tla.outcomes import Outcome
+from tla.params import UserError
+from tla.report.hypotheses import comparison, load_summary
+from tla.train.methods import load_study
+
+ROOT = Path(__file__).parents[1]
+SUMMARY = ROOT / "experiments" / "summary" / "params.yaml"
+STUDIES = [load_study(path) for path in ROOT.glob("experiments/*-*/params.yaml")]
+
+NAMES = {"tla": "TLA", "at": "AT", "alp": "ALP", "um": "UM", "tla-b1": "TLA-RN",
+         "tla-sa": "TLA-SA"}
+DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+ATTACKS = {"cw": "C&W", "mim": "MIM", "pgd": r"PGD.*"}
+ON_THE_POSTER = [each for each in load_summary(SUMMARY).claims
+                 if each.source.startswith("poster") and each.published is not None]
+
+
+def published_value(data, model, attack, figure):
+    """A value of published.csv, in percent; chance is a half."""
+    if model == "chance":
+        return 50
+    table = pd.read_csv(ROOT / "reports" / "published.csv")
+    part = table[(table.dataset == data) & (table.figure == figure)]
+    part = part[part.attack.str.fullmatch(attack)]
+    if figure == "pool sweep":
+        return part[part.pool == int(model.removeprefix("tla-b"))].value.item()
+    return part[part.model == NAMES[model]].value.item()
+
+
+@pytest.mark.parametrize("each", ON_THE_POSTER, ids=lambda each: each.id)
+def test_published_differences_are_those_of_the_published_numbers(each):
+    """Each claim's number is that of two lines of published.csv, to what digitising can tell."""
+    if each.kind == "auc":
+        attack, figure = "PGD", "ROC"
+    else:
+        attack = ATTACKS[each.primary.split("_")[0].split("-")[0]]
+        figure = "pool sweep" if each.model.startswith("tla-b") else "bars"
+    ahead, behind = (published_value(DATA[each.data], name, attack, figure)
+                     for name in (each.model, each.baseline))
+    blur = 0.07 if each.source == "poster" else 0.006
+    assert ahead - behind == pytest.approx(each.published, abs=blur)
+
+
+def test_claims_are_those_of_the_paper():
+    ids = {each.id[:3] for each in load_summary(SUMMARY).claims}
+    assert ids == {f"C{k:02d}" for k in range(1, 27)}
+
+
+def refused(tmp_path, change):
+    """What is said of the file of claims after change(plain content)."""
+    plain, path = yaml.safe_load(SUMMARY.read_text()), tmp_path / "claims.yaml"
+    change(plain)
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(UserError) as error:
+        load_summary(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: ") and "\n" not in said
+    return said.removeprefix(f"{path}: ")
+
+
+C01, C16A = 0, 30       # of accuracy, of AUC
+
+
+@pytest.mark.parametrize(("at", "key", "value", "said"), [
+    (C01, "kind", "opinion", "claims.0.kind: "), (C01, "data", "svhn", "claims.0.data: "),
+    (C01, "model", "tlaa", "'tlaa' in C01 is no model"),
+    (C01, "baseline", "at-b7", "'at-b7' in C01 is no model"),
+    (C01, "primary", "pgd-restart_last", "'pgd-restart_last' in C01 is no reading of accuracy"),
+    (C01, "primary", "pgd_2000", "'pgd_2000' in C01 is no reading of accuracy"),
+    (C01, "primary", "mixture, eps x 1.1", "no reading of accuracy; one is 'pgd-restarts_last'"),
+    (C01, "secondary", ["cv_last"], "secondary: 'cv_last' in C01 is no reading of accuracy"),
+    (C01, "secondary", ["pgd-restarts_last"], "'pgd-restarts_last' of C01 stands twice"),
+    (C01, "equal_within", -1.0, "claims.0.equal_within: "),
+    (C01, "equal_within", 0.0, "claims.0.equal_within: "),
+    (C01, "kind", "cost", "primary: 'pgd-restarts_last' in C01 is no reading of cost"),
+    (C01, "id", "C02", "the id C02 stands twice"),
+    (C16A, "primary", "mixture", "'mixture' in C16a is no reading of auc"),
+    (C16A, "primary", "mixtures, eps x 1.1", "'mixtures, eps x 1.1' in C16a is no reading of auc"),
+    (C16A, "secondary", ["clean"], "secondary: 'clean' in C16a is no reading of auc")])
+def test_what_a_claim_gets_wrong_is_one_line(at, key, value, said, tmp_path):
+    assert said in refused(tmp_path, lambda plain: plain["claims"][at].update({key: value}))
+
+
+def test_a_claim_without_a_primary_reading_is_refused(tmp_path):
+    said = refused(tmp_path, lambda plain: plain["claims"][0].pop("primary"))
+    assert said.startswith("claims.0.primary: ")
+
+
+def test_a_claim_of_cost_says_within_what(tmp_path):
+    def change(plain):
+        (cost,) = (each for each in plain["claims"] if each["kind"] == "cost")
+        del cost["equal_within"]
+
+    assert "equal_within: is missing in C25" in refused(tmp_path, change)
+
+
+def keys_of(params):
+    """Claims of a study's data by what they compare there."""
+    found = {}
+    for each in load_summary(SUMMARY).claims:
+        if each.data == params.data.source:
+            found.setdefault(comparison(each, params), []).append(each)
+    return found
+
+
+@pytest.mark.parametrize("params", STUDIES, ids=lambda params: params.dataset)
+def test_every_comparison_of_several_claims_says_so(params):
+    """C13 is C09a where the pool is 500; no study of that data is listed yet."""
+    shared = {tuple(each.id for each in claims): [each.same_as for each in claims]
+              for claims in keys_of(params).values() if len(claims) > 1}
+    said = {"mnist": {("C02", "C22a"): [None, "C02"], ("C16b", "C22c"): [None, "C16b"]},
+            "cifar10": {("C04", "C22b"): [None, "C04"], ("C17a", "C22d"): [None, "C17a"],
+                        ("C09a", "C13"): [None, None]}}
+    assert shared == said.get(params.data.source, {})
+
+
+@pytest.mark.parametrize("params", STUDIES, ids=lambda params: params.dataset)
+def test_every_study_of_a_claims_data_is_to_measure_its_primary_reading(params):
+    factors = [f"{factor:g}" for factor in params.detect.eps_factors]
+    attacks, elsewhere = params.evaluate.attacks, ("clean", "knn", "l2", "l0")
+    for (_, _, primary, _), (each, *_) in keys_of(params).items():
+        if each.kind == "auc":
+            assert primary.split(" x ")[1] in factors, each.id
+        elif (outcome := Outcome.parse(primary)).attack not in elsewhere:
+            attack = attacks[outcome.attack]
+            assert outcome.budget is None or int(outcome.budget) in attack.steps, each.id
+
+
+def test_unseen_norms_are_read_over_all_radii_first_and_then_at_each_of_every_study():
+    """The paper's radii are unknown: no study has one that the ledger leaves out."""
+    claims = {each.id: [each.primary, *each.secondary] for each in load_summary(SUMMARY).claims}
+    for path in [ROOT / "params.yaml", *ROOT.glob("experiments/*-*/params.yaml")]:
+        norms = load_study(path).norms
+        for norm, radii, said in (("l2", norms.l2_radii, claims["C23a"]),
+                                  ("l0", norms.l0_radii, claims["C23b"])):
+            assert said[0] == over_radii(norm)
+            assert {at_radius(norm, radius) for radius in radii} <= set(said), path
