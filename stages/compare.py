@@ -8,11 +8,14 @@ from tla.command import study_arguments
 from tla.files import read_rows, write_table
 from tla.outcomes import Outcome
 from tla.params import Params
-from tla.report import detection, tables
+from tla.report import detection, scale, tables
 from tla.report.curves import distances_line, with_norms
+from tla.report.gain import gain_table
 from tla.report.pairs import compared, compared_auc
 from tla.report.signs import masking_line
 from tla.report.tables import Rows, by_model
+
+EXACT = ("differences", "auc-differences", "scale", "scale-trend", "gain")
 
 
 def read(folder: Path, models: list[str], name: str) -> Rows:
@@ -73,6 +76,22 @@ def embedding_tables(params: Params, folder: Path, neighbors: Rows,
             "ood": by_model(read(folder, models, "ood"), tables.ood_lines, params.ood.sources)}
 
 
+def variant_tables(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of the study's variants; none where it has none."""
+    variants, rows, costs = params.variants, {}, {}
+    for name in variants.trained:
+        suite = read_rows(folder / name / "suite.csv.gz")
+        rows[name] = {model: part.reset_index(drop=True) for model, part in suite.groupby("model")}
+        costs[name] = read_rows(folder / name / "cost.csv.gz")
+    found = {"variants": scale.accuracy_table(rows)} if rows else {}
+    if variants.scale:
+        found |= {"scale": scale.scale_table(params, rows, costs),
+                  "scale-trend": scale.trend_table(params, rows, costs)}
+    if variants.gain:
+        found["gain"] = gain_table(params, rows)
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     data, out = Path("data", params.dataset), Path("reports", params.dataset, "tables")
@@ -84,9 +103,10 @@ def main(argv: list[str] | None = None) -> None:
     made = accuracy_tables(params, suite, norms, neighbors, mismatch)
     made |= beyond_tables(params, data / "rows", suite)
     made |= embedding_tables(params, data / "embedding", neighbors, mismatch)
+    made |= variant_tables(params, data / "rows" / "variants")
     for name, table in made.items():
         # Verdicts and corrected p values are computed from differences: they are not rounded.
-        write_table(out / f"{name}.csv", table, exact=name in ("differences", "auc-differences"))
+        write_table(out / f"{name}.csv", table, exact=name in EXACT)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tla.command import model_arguments
 from tla.files import write_metrics, write_rows
-from tla.measure.autoattack import autoattack_columns
+from tla.measure.jobs import attack_job, clean_job
 from tla.measure.masking import masking_columns
 from tla.measure.norms import (
     ATTACKS,
@@ -19,46 +19,24 @@ from tla.measure.norms import (
     with_unions,
 )
 from tla.measure.passes import cost_rows
-from tla.measure.queries import hop_skip_columns, square_columns
+from tla.measure.queries import hop_skip_columns
 from tla.measure.stage import Job, Stage
-from tla.measure.suite import attack_columns, clean_columns, seed_rows, suite_metrics, suite_rows
+from tla.measure.suite import seed_rows, suite_metrics, suite_rows
 from tla.measure.textbook import leaking_columns, textbook_columns
-from tla.params import Attack, AutoAttack, Evaluate, Params, Square
+from tla.params import Params
 from tla.train.data import TEST, TRAIN
 
-FUNCTIONS = {"gradient": attack_columns, "autoattack": autoattack_columns, "square": square_columns}
 LEAKING = {"train": TRAIN, "test": TEST}
 
 
 def suite_jobs(params: Params) -> list[Job]:
     """Every attack of the suite on its seeds, and the clean images."""
-    settings, jobs = params.evaluate, []
-    for seed in params.seeds:
-        jobs.append(Job("clean", seed, TEST, None, settings.batch, 1, clean_columns,
-                        {"batch": settings.batch}))
-    for name, attack in settings.attacks.items():
-        batch = attack.batch if isinstance(attack, AutoAttack) else settings.batch
+    settings = params.evaluate
+    jobs = [clean_job(params, seed, None) for seed in params.seeds]
+    for name in settings.attacks:
         for seed in settings.seeds.get(name, params.seeds):
-            jobs.append(Job(
-                f"suite-{name}", seed, TEST, settings.images.get(name), batch, passes(attack),
-                FUNCTIONS[attack.kind],
-                {"name": name, "attack": attack, "eps": params.attack.eps,
-                 "batch": settings.batch, "seed": seed} | more(attack, settings)))
+            jobs.append(attack_job(params, name, seed, settings.images.get(name)))
     return jobs
-
-
-def more(attack: Attack | AutoAttack | Square, settings: Evaluate) -> dict[str, object]:
-    """What gradient attacks alone hang on."""
-    return {"precision": settings.precision} if isinstance(attack, Attack) else {}
-
-
-def passes(attack: Attack | AutoAttack | Square) -> int:
-    """Times that an attack asks the network about an image, at the most and about."""
-    if isinstance(attack, AutoAttack):
-        return 10_000
-    if isinstance(attack, Square):
-        return attack.queries
-    return 2 * attack.steps[-1] * attack.restarts
 
 
 def other_jobs(params: Params, classes: int) -> list[Job]:

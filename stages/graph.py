@@ -1,8 +1,9 @@
 """Write a study's dvc.yaml: the one graph, with the lists of models that DVC cannot expand itself.
 
 The lists are runs of dependencies `data/${dataset}/models/<model>`, `.../rows/<model>` and
-`.../embedding/<model>`. A study that was never tuned gets a table of no trials, on which its report
-depends. `make graph` runs this for every study that has a graph.
+`.../embedding/<model>`, and below a line that marks its place, as it may be empty,
+`.../rows/variants/<variant>`. A study that was never tuned gets a table of no trials, on which
+its report depends. `make graph` runs this for every study that has a graph.
 """
 
 import re
@@ -17,18 +18,26 @@ from tla.report.tuning import COLUMNS, trials_path
 
 GRAPH = Path("dvc.yaml")
 LINE = r"      - data/\$\{{dataset\}}/{folder}/[a-z0-9-]+\n"    # no dot: files are left alone
+VARIANTS = "rows/variants"
+MARK = "      # rows of variants, if the study has any\n"
 
 
 def listed(graph: str, folder: str, models: list[str]) -> str:
     """The graph with each run of dependencies on models in a folder replaced by a line a model."""
-    lines = "".join(f"      - data/${{dataset}}/{folder}/{model}\n" for model in models)
-    return re.sub(f"(?:{LINE.format(folder=folder)}){{2,}}", lambda _: lines, graph)
+    return re.sub(f"(?:{LINE.format(folder=folder)}){{2,}}", lambda _: lines(folder, models), graph)
+
+
+def lines(folder: str, names: list[str]) -> str:
+    """A dependency a name on what lies in a folder."""
+    return "".join(f"      - data/${{dataset}}/{folder}/{name}\n" for name in names)
 
 
 def graph_of(graph: str, params: Params) -> str:
     """The graph as the study needs it."""
     graph = listed(graph, "models", params.models)
     graph = listed(graph, "rows", params.models)
+    graph = re.sub(f"{MARK}(?:{LINE.format(folder=VARIANTS)})*",
+                   lambda _: MARK + lines(VARIANTS, list(params.variants.trained)), graph)
     return listed(graph, "embedding", params.represent.models)
 
 

@@ -12,7 +12,8 @@ from tla.params import Params
 from tla.report import figures
 from tla.report.curves import curve_lines
 from tla.report.pairs import pools
-from tla.report.published import poster_auc, published
+from tla.report.published import poster_auc, published, published_gain
+from tla.report.scale import BASELINES
 from tla.report.text import (
     ATTACKERS,
     SCORES,
@@ -101,6 +102,18 @@ def draw_trials(folder: Path, params: Params, trials: pd.DataFrame) -> None:
     figures.save(figures.trial_panels(pd.concat(parts), axes_of), folder / "figures", "tuning")
 
 
+def draw_scale(folder: Path, params: Params, lines: pd.DataFrame) -> None:
+    """TLA minus AT and ALP against the compute of training."""
+    said = {label(name, params): published_gain(params, "PGD", name) for name in BASELINES}
+    lines = lines.assign(label=[label(name, params) for name in lines.baseline])
+    figures.save(figures.scale_curves(lines, said), folder / "figures", "scale")
+
+
+def draw_gain(folder: Path, lines: pd.DataFrame) -> None:
+    """What unequal treatments add to TLA minus AT."""
+    figures.save(figures.gain_forest(lines), folder / "figures", "gain")
+
+
 def draw_embedding(folder: Path, params: Params) -> None:
     """What neighbours are retrieved, t-SNE maps, and the loss around a few test images."""
     captions, tiles, maps, planes = {}, {}, {}, {}
@@ -144,6 +157,10 @@ def main(argv: list[str] | None = None) -> None:
                 partial(draw_embedding, folder, params)]
     if tables["trials"].method.isin(params.models).any():
         drawings.append(partial(draw_trials, folder, params, tables["trials"]))
+    if "scale" in tables:
+        drawings.append(partial(draw_scale, folder, params, tables["scale"]))
+    if "gain" in tables:
+        drawings.append(partial(draw_gain, folder, tables["gain"]))
     map_parallel(lambda draw: draw(), drawings, "figures")
 
     distances = {}

@@ -11,7 +11,15 @@ import pandas as pd
 
 from tla.command import study_arguments
 from tla.files import write_json, write_table
-from tla.train.methods import METHODS, label, parse_model, training_code, training_parameters
+from tla.params import Params
+from tla.train.methods import (
+    METHODS,
+    label,
+    parse_model,
+    training_code,
+    training_parameters,
+    variant_of,
+)
 
 # What decides a measurement besides the model and the code.
 MEASUREMENTS = {
@@ -21,6 +29,9 @@ MEASUREMENTS = {
                   "evaluate.sample_seed", "masking.surfaces", "masking.points", "detect",
                   "neighbors", "represent", "ood"],
 }
+# And of a variant's; its attacks and the places of its seeds come to these.
+VARIED = ["attack.eps", "evaluate.batch", "evaluate.precision", "evaluate.draws",
+          "evaluate.sample_seed", "variants.attacks"]
 
 
 def settings(plain: dict, keys: list[str]) -> dict:
@@ -34,17 +45,34 @@ def settings(plain: dict, keys: list[str]) -> dict:
     return found
 
 
+def trained_with(params: Params, name: str) -> dict:
+    """All that a model of a study, or of a variant, is trained with."""
+    return training_parameters(params, name) | {"code": training_code(params, name)}
+
+
+def variant_settings(params: Params, name: str) -> dict:
+    """All that a variant's models are trained with and attacked with."""
+    variant, changed = params.variants.trained[name], variant_of(params, name)
+    plain = dataclasses.asdict(params)
+    attacks = [f"evaluate.attacks.{attack}" for attack in params.variants.attacks]
+    return settings(plain, VARIED + attacks) | {
+        "places": {seed: params.seeds.index(seed) for seed in variant.seeds},   # decide the fold
+        "models": {model: trained_with(changed, model) for model in variant.models}}
+
+
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     reports, lines = Path("reports", params.dataset), []
     for name in params.models:
-        known = training_parameters(params, name) | {
-            "seeds": params.seeds, "code": training_code(params, name)}
+        known = trained_with(params, name) | {"seeds": params.seeds}
         write_json(reports / "parameters" / f"{name}.json", known)
         baselines = METHODS[parse_model(name, params).method].BASELINES
         lines.append({"model": name, "label": label(name, params),
                       "baselines": " ".join(baselines)})
     write_table(reports / "models.csv", pd.DataFrame(lines))
+    for name in params.variants.trained:
+        write_json(reports / "parameters" / "variants" / f"{name}.json",
+                   variant_settings(params, name))
     plain = dataclasses.asdict(params)
     for name, keys in MEASUREMENTS.items():
         write_json(reports / "settings" / f"{name}.json", settings(plain, keys))

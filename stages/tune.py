@@ -7,7 +7,6 @@ for one method, leaves what it finished to the next one.
 """
 
 import argparse
-import copy
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,17 +18,17 @@ import torch
 from tla.files import DIGITS, write_table
 from tla.measure.answers import Columns
 from tla.measure.kept import kept
-from tla.params import Params, UserError, check_params, read_yaml
+from tla.params import Params, UserError
 from tla.report.tuning import COLUMNS, read_trials, trials_path, winners
 from tla.train.chance import deterministic, stream
 from tla.train.checkpoints import training_key
 from tla.train.data import VALIDATION, Dataset
 from tla.train.methods import (
+    changed,
     load_study,
     parse_model,
     training_code,
     training_parameters,
-    with_methods,
 )
 from tla.train.pgd import robust
 from tla.train.resume import Resume
@@ -52,25 +51,13 @@ def prepared(dataset: str) -> Dataset:
     return Dataset(Path("data", dataset, "prepared"), deterministic())
 
 
-def overridden(plain: dict, changes: dict) -> dict:
-    """A copy of a params.yaml's content with dotted keys set."""
-    plain = copy.deepcopy(plain)
-    for key, value in changes.items():
-        *sections, name = key.split(".")
-        section = plain
-        for part in sections:
-            section = section[part]
-        section[name] = value
-    return plain
-
-
-def all_trials(params: Params, config: str) -> list[Trial]:
+def all_trials(params: Params) -> list[Trial]:
     """The trials of every method that has a space. Raises UserError for a value out of range."""
-    plain, found = read_yaml(config), []
+    found = []
     for method in params.tune.space:
         for number, changes in enumerate(trials(params.tune, method)):
             settings = " ".join(f"{key}={value}" for key, value in changes.items())
-            trial = with_methods(check_params(overridden(plain, changes), config), config)
+            trial = changed(params, changes, f"{params.config}: tune.space.{method}")
             parse_model(method, trial)
             found.append(Trial(method, number, settings, trial))
     return found
@@ -142,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         if method not in params.tune.space:
             raise UserError(f"{arguments.config}: tune.space: {method!r} has none; choose one of "
                             f"{', '.join(params.tune.space)}")
-    today = all_trials(params, arguments.config)
+    today = all_trials(params)
     chosen = [trial for trial in today if trial.method in (arguments.method or params.tune.space)]
     images = Opened(prepared, params.dataset)
 

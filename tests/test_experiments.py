@@ -49,6 +49,8 @@ def test_a_graph_differs_from_the_top_one_in_its_lists_of_models_alone(folder):
         if stage == "compare":
             expected = [f"data/${{dataset}}/rows/{name}" for name in params.models]
             expected += [f"data/${{dataset}}/embedding/{name}" for name in params.represent.models]
+            expected += [f"data/${{dataset}}/rows/variants/{name}"
+                         for name in params.variants.trained]
         assert [dep for dep in deps if listing(dep)] == expected
     assert found == top
 
@@ -56,7 +58,7 @@ def test_a_graph_differs_from_the_top_one_in_its_lists_of_models_alone(folder):
 def listing(dep):
     """Whether a dependency is on what was made of one model."""
     folder, dot = dep.split("/")[-2], "." in dep.split("/")[-1]
-    return folder in ("models", "rows", "embedding") and not dot
+    return folder in ("models", "rows", "embedding", "variants") and not dot
 
 
 @every_study

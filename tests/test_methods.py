@@ -15,6 +15,7 @@ from tla.params import UserError
 from tla.train.bottleneck import Bottleneck
 from tla.train.chance import STREAMS, stream, stream_seed
 from tla.train.checkpoints import save_model, training_key
+from tla.train.data import TEST, VALIDATION
 from tla.train.losses import cosine_distance
 from tla.train.methods import METHODS, ModelId, label, load_study, parse_model
 from tla.train.mining import Miner
@@ -587,6 +588,85 @@ def test_training_survives_a_network_that_is_robust_nowhere(small, train):
     """At a large eps no image survives the first selection attack; the second has none to do."""
     _, log = train("um", small({"train.validate_every": 1, "attack.eps": 1.0}))
     assert log[-1]["validation_robust_accuracy"] == 0
+
+
+# Batch norm while images are made, and what chooses the checkpoint
+
+NORMED = {"model.architecture": "convnet-bn", "model.widths": [4, 8, 6]}
+
+
+def statistics(network):
+    return {name: value.clone() for name, value in network.named_buffers() if "running" in name}
+
+
+@pytest.mark.parametrize("mode", ["evaluation", "training"])
+def test_an_attack_moves_running_statistics_in_training_mode_alone(mode, small, dataset):
+    """By each of its steps: as many batches are counted."""
+    trainer = trainer_of("at", small(NORMED | {"attack.mode": mode}), dataset)
+    before, steps = statistics(trainer.network), trainer.params.attack.steps
+    x, y = trainer.train.x[:32], trainer.train.y[:32]
+    trainer._images(x, y, done=0)
+    after = statistics(trainer.network)
+    assert before and same_weights(before, after) == (mode == "evaluation")
+    seen = {name: value.item() for name, value in trainer.network.named_buffers()
+            if "num_batches" in name}
+    assert set(seen.values()) == {steps if mode == "training" else 0}
+    assert trainer.network.training
+
+
+def test_in_training_mode_an_image_is_attacked_beside_its_batch(small, dataset):
+    """Its change then hangs on the images beside it; in evaluation mode it does not."""
+    for mode, alike in (("evaluation", True), ("training", False)):
+        made = []
+        for others in (slice(1, 16), slice(16, 31)):
+            trainer = trainer_of("at", small(NORMED | {"attack.mode": mode}), dataset)
+            x = torch.cat([trainer.train.x[:1], trainer.train.x[others]])
+            y = torch.cat([trainer.train.y[:1], trainer.train.y[others]])
+            made.append(trainer._images(x, y, done=0)[0])
+        assert torch.allclose(*made) == alike, mode
+
+
+def test_without_batch_norm_the_mode_of_the_attack_changes_nothing(small, train):
+    a, b = (train("at", small({"attack.mode": mode}))[0] for mode in ("evaluation", "training"))
+    assert same_weights(a.state_dict(), b.state_dict())
+
+
+@pytest.mark.parametrize(("part", "first", "expected"), [
+    ("validation", None, VALIDATION), ("validation", 9, VALIDATION), ("test", None, TEST),
+    ("test", 9, TEST)])
+def test_checkpoints_are_chosen_on_the_first_images_of_the_part(
+        part, first, expected, small, dataset, monkeypatch):
+    params = small({"train.selection_images": {"part": part, "first": first}})
+    asked = []
+
+    def watched(logits_fn, x, y, *_, **__):
+        asked.append((x, y))
+        return y == y, y == y
+
+    monkeypatch.setattr("tla.train.training.robust", watched)
+    trainer = trainer_of("at", params, dataset)
+    trainer._validate()
+    ((x, y),), whole = asked, dataset.split(0, expected)
+    assert torch.equal(x, whole.x[:first]) and torch.equal(y, whole.y[:first])
+    assert len(y) == (first or len(whole.y))
+
+
+def test_the_log_says_which_part_chose(small, train):
+    params = small({"train.selection_images": {"part": "test", "first": 20}})
+    row = train("um", params)[1][-1]
+    assert "test_robust_accuracy" in row and "validation_robust_accuracy" not in row
+
+
+def test_what_chooses_the_checkpoint_does_not_touch_the_training(small, dataset):
+    """The same weights are chosen from, whoever chooses."""
+    weights = []
+    for part in ("validation", "test"):
+        params = small({"train.selection_images": {"part": part, "first": None}})
+        trainer = trainer_of("tla-b20", params, dataset)
+        for _ in range(3):
+            trainer.epoch()
+        weights.append(trainer.network.state_dict())
+    assert same_weights(*weights)
 
 
 # The folder of methods and the names of models

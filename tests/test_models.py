@@ -30,7 +30,8 @@ def same(a, b):
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 9, 14)], ids=str)
 @pytest.mark.parametrize(("architecture", "widths"), [
-    ("mlp", [7]), ("mlp", [20, 7]), ("convnet", [4, 7]), ("convnet", [4, 6, 8, 7])])
+    ("mlp", [7]), ("mlp", [20, 7]), ("convnet", [4, 7]), ("convnet", [4, 6, 8, 7]),
+    ("convnet-bn", [4, 7]), ("convnet-bn", [4, 6, 8, 7])])
 def test_forward_gives_logits_and_a_non_negative_embedding(architecture, widths, shape):
     statistics = [0.5] * shape[0]
     network = build(model_of(architecture, widths, statistics, statistics), shape, 5, seed=0)
@@ -38,6 +39,21 @@ def test_forward_gives_logits_and_a_non_negative_embedding(architecture, widths,
     logits, embedding = network(random_images(3, shape))
     assert logits.shape == (3, 5) and embedding.shape == (3, 7)
     assert embedding.min() >= 0
+
+
+def test_the_batch_norm_convnet_is_the_other_with_a_norm_before_each_relu():
+    plain, normed = (build(model_of(name, [4, 6, 7]), (1, 8, 8), 5, seed=0)
+                     for name in ("convnet", "convnet-bn"))
+    kinds = [type(layer).__name__ for layer in normed.body]
+    assert [kinds[i - 1] for i, kind in enumerate(kinds) if kind == "ReLU"] == [
+        "BatchNorm2d", "BatchNorm2d", "BatchNorm1d"]
+    assert [kind for kind in kinds if "Norm" not in kind] == [
+        type(layer).__name__ for layer in plain.body]
+    for layer in normed.body:
+        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            assert (layer.eps, layer.momentum) == (0.001, 0.1)      # authors
+    weights = [p for p in normed.parameters() if p.ndim > 1]
+    assert all(map(torch.equal, weights, [p for p in plain.parameters() if p.ndim > 1]))
 
 
 def test_logits_are_a_linear_map_of_the_embedding(network, images):

@@ -72,6 +72,7 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
     ("mining.batch", 0), ("mining.batch", -1), ("train.weight_decay", float("nan")),
     ("train.weight_decay", -1e-4), ("train.label_smoothing", 1.1), ("train.optimizer", "lamb"),
     ("train.schedule", "step"), ("train.validate_every", 0), ("model.architecture", "vgg"),
+    ("attack.mode", "eval"), ("train.selection_images.first", 0),
     ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1), ("data.validation", 1.0),
     ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
     ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]), ("seeds", [0]),

@@ -146,7 +146,7 @@ def settings_of(stage):
     return [key for entry in DEFINED[stage]["params"] for keys in entry.values() for key in keys]
 
 
-@pytest.mark.parametrize("stage", sorted(set(DEFINED) - {"prepare", "resolve", "train"}))
+@pytest.mark.parametrize("stage", sorted(set(DEFINED) - {"prepare", "resolve", "train", "vary"}))
 def test_a_stage_lists_the_sections_it_reads(stage):
     listed = {key.split(".")[0] for key in settings_of(stage)}
     lowest = "report" if stage in ("compare", "report") else "measure"
@@ -270,6 +270,26 @@ def rerun(today, then):
         stale |= more
 
 
+VARIANTS = {
+    "attacks": {"pgd": 40, "pgd-restarts": 20},
+    "trained": {
+        "small": {"models": ["at", "alp", "tla"], "seeds": [0, 1],
+                  "changes": {"model.widths": [12, 8]}},
+        "study": {"models": ["at", "alp", "tla"], "seeds": [0, 1], "changes": {}},
+        "smoothed": {"models": ["tla"], "seeds": [0, 1],
+                     "changes": {"train.label_smoothing": 0.1}}},
+    "scale": {"outcome": "pgd_4_last", "series": {"width": ["small", "study"]}, "authors": None},
+    "gain": {
+        "equal": {"says": "equal", "source": "ours: so", "tla": "study", "at": "study",
+                  "outcome": "pgd_4_last"},
+        "alone": [{"says": "smoothing", "source": "theirs", "tla": "smoothed", "at": "study",
+                   "outcome": "pgd_4_last"}],
+        "together": [{"says": "all", "source": "theirs", "tla": "smoothed", "at": "study",
+                      "outcome": "pgd-restarts_last"}]}}
+VARIED = {f"variants.{key}": value for key, value in VARIANTS.items()}
+STEPS = {"evaluate.attacks.pgd.steps": [2, 4]}      # that these outcomes are of
+
+
 def about(*models):
     return {f"{stage}@{model}" for stage in ("train", "evaluate") for model in models}
 
@@ -311,6 +331,39 @@ def test_another_attack_trains_nothing(today, tmp_path):
     assert not [name for name in rerun(today, changed) if name.startswith("train@")]
 
 
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    """The stages of a study with variants."""
+    return under(VARIED | STEPS, tmp_path_factory.mktemp("varied"))
+
+
+def test_a_changed_variant_is_made_again_alone(varied, tmp_path):
+    changes = {**VARIANTS["trained"], "small": VARIANTS["trained"]["small"] | {"seeds": [0]}}
+    other = VARIED | STEPS | {"variants.trained": changes, "variants.scale": None}
+    stale = rerun(varied, under(other, tmp_path / "x"))
+    assert stale == {"resolve", "vary@small", "compare", "report"}
+
+
+def test_variants_hang_on_what_their_own_models_are_trained_with(varied, tmp_path):
+    """`smoothed` has no ALP, and no other model of a variant is an MMA."""
+    stale = rerun(varied, under(VARIED | STEPS | {"methods.alp.weight": 0.123}, tmp_path / "x"))
+    assert {name for name in stale if "vary" in name} == {"vary@small", "vary@study"}
+    stale = rerun(varied, under(VARIED | STEPS | {"methods.mma.d_max": 0.26}, tmp_path / "y"))
+    assert not [name for name in stale if "vary" in name]
+
+
+def test_an_attack_of_variants_is_made_on_all_of_them_and_on_no_model(varied, tmp_path):
+    attacks = VARIANTS["attacks"] | {"mim": 20}
+    stale = rerun(varied, under(VARIED | STEPS | {"variants.attacks": attacks}, tmp_path / "x"))
+    assert stale == {"resolve", "compare", "report",
+                     *(f"vary@{name}" for name in VARIANTS["trained"])}
+
+
+def test_an_attack_of_the_suite_alone_leaves_variants_as_they_are(varied, tmp_path):
+    changed = VARIED | STEPS | {"evaluate.attacks.mim.steps": [41]}
+    assert not [name for name in rerun(varied, under(changed, tmp_path / "x")) if "vary" in name]
+
+
 def test_the_default_has_at_most_46_stages(today):
     assert len(today) <= 46
 
@@ -326,7 +379,7 @@ TINY = {
     "detect.components": 2, "represent.images": 20, "represent.iterations": 250,
     "compare.least": 1, "compare.resamples": 50, "evaluate.attacks.pgd.steps": [2, 4],
     "evaluate.attacks.pgd-restarts.restarts": 2, "evaluate.seeds.autoattack": [1],
-    "evaluate.images": {"cw": 20, "autoattack": 6, "square": 8}}
+    "evaluate.images": {"cw": 20, "autoattack": 6, "square": 8}} | VARIED
 FEW = {"evaluate.attacks.square.queries": 20, "textbook.images": 6, "textbook.leaking_images": 10,
        "textbook.halvings": 3, "textbook.l2_steps": 5, "masking.images": 6, "masking.points": 3,
        "hop_skip": {"images": 3, "iterations": 1, "evaluations": 20, "initial_evaluations": 10},

@@ -83,7 +83,7 @@ def test_params_hold_the_values_that_won_on_validation_images(study):
 def test_every_trial_was_scored_and_every_method_had_as_many(study):
     params = load_study(ROOT / study)
     expected = [(trial.method, trial.number, trial.settings, len(params.tune.seeds))
-                for trial in all_trials(params, ROOT / study)]
+                for trial in all_trials(params)]
     scored = read_trials(params, ROOT)[["method", "trial", "settings", "seeds"]]
     assert sorted(scored.itertuples(index=False, name=None)) == sorted(expected)
 

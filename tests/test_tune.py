@@ -76,11 +76,11 @@ def test_each_stratum_of_a_range_is_tried_exactly_once(method):
 
 
 def test_every_method_is_tried_at_the_same_learning_rates():
-    """And each of a study's methods tunes its own."""
+    """And each of a study's methods tunes its own, but UM: no image of its survives an attack."""
     methods = {parse_model(name, MNIST).method for name in MNIST.models}
-    assert MNIST.tune.space.keys() == methods and MNIST.tune.trials == 12
+    assert MNIST.tune.space.keys() == methods - {"um"} and MNIST.tune.trials == 12
     rates = {method: sorted(trial[f"methods.{method}.lr"] for trial in trials(MNIST.tune, method))
-             for method in methods}
+             for method in MNIST.tune.space}
     assert all(found == rates["at"] for found in rates.values()) and len(set(rates["at"])) == 12
 
 

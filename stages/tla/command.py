@@ -2,7 +2,7 @@
 
 import argparse
 
-from tla.params import Params
+from tla.params import Params, UserError
 from tla.train.methods import load_study, parse_model
 
 
@@ -15,6 +15,18 @@ def _parser(description: str) -> argparse.ArgumentParser:
 def study_arguments(description: str, argv: list[str] | None) -> Params:
     """The parameters of the study that the command line names."""
     return load_study(_parser(description).parse_args(argv).config)
+
+
+def variant_arguments(description: str, argv: list[str] | None) -> tuple[Params, str]:
+    """The parameters of a study, and the name of one of its variants; others are refused so too."""
+    parser = _parser(description)
+    parser.add_argument("--variant", required=True, help="one of the study's variants")
+    arguments = parser.parse_args(argv)
+    params = load_study(arguments.config)
+    if arguments.variant not in params.variants.trained:
+        raise UserError(f"{params.config}: variants.trained: {arguments.variant!r} is not among "
+                        f"them; choose one of {', '.join(params.variants.trained) or 'none'}")
+    return params, arguments.variant
 
 
 def model_arguments(description: str, argv: list[str] | None) -> tuple[Params, str]:

@@ -6,6 +6,7 @@ The sections under `methods` are checked by the files of the methods.
 """
 
 import dataclasses
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,8 +101,8 @@ class Model:
     `channels_last` is the layout of activations in memory; it decides the last bits, and speed.
     """
 
-    architecture: Literal["mlp", "convnet", "paper-convnet", "preact-resnet18", "wide-resnet",
-                          "resnet50-tiny"]
+    architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
+                          "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
@@ -110,11 +111,16 @@ class Model:
 
 @dataclass(frozen=True, config=CHECKED)
 class TrainingAttack:
-    """Threat model and the PGD that makes training images; `rel_step_size` is a share of eps."""
+    """Threat model and the PGD that makes training images; `rel_step_size` is a share of eps.
+
+    `mode` is that of batch norm meanwhile: in training mode images are normalised by their batch,
+    and every step moves the running statistics.
+    """
 
     eps: Fraction
     rel_step_size: Positive
     steps: Count
+    mode: Literal["evaluation", "training"]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -161,6 +167,14 @@ Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="
 
 
 @dataclass(frozen=True, config=CHECKED)
+class SelectionImages:
+    """What checkpoints are picked on: the `first` so many images of a part, null = all."""
+
+    part: Literal["validation", "test"]
+    first: Count | None
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Train:
     """Optimisation, the same for every method but for the peak of its learning rate, `lr` of each.
 
@@ -181,6 +195,7 @@ class Train:
     crop_padding: Natural
     flip: Flag
     validate_every: Count
+    selection_images: SelectionImages
     selection: Choosing
 
 
@@ -246,6 +261,15 @@ class Evaluate:
     def _budgets(self, name: str) -> int:
         attack = self.attacks[name]
         return len(attack.steps) if isinstance(attack, Attack) else 0
+
+    def outcomes(self, name: str) -> list[str]:
+        """The columns of an attack's outcomes in rows, as tla.outcomes names them."""
+        if not self._budgets(name):
+            return [f"{name}_worst"]
+        steps = self.attacks[name].steps
+        budgets = [f"_{budget}" for budget in steps] if len(steps) > 1 else [""]
+        return [f"{name}{budget}_{convention}" for budget in budgets
+                for convention in ("last", "worst")]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -465,6 +489,97 @@ class Tune:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Variant:
+    """Models trained with other values than the study's: dotted keys of this file, and values."""
+
+    models: Names
+    seeds: Seeds
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Scale:
+    """Series of variants by what grows in them, and the outcome that they are read by.
+
+    TLA is set against AT and ALP. `authors`: multiply-adds of the authors' own training of TLA,
+    counted as ours; null = unknown.
+    """
+
+    outcome: str
+    series: dict[Name, Annotated[Names, Field(min_length=2)]]
+    authors: Positive | None
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Reading:
+    """TLA of one variant minus AT of another under an outcome; `says` what is special about it.
+
+    `source`: where that is known from, "ours: ..." where the authors' code does not show it.
+    """
+
+    says: str
+    source: str
+    tla: Name
+    at: Name
+    outcome: str
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Gain:
+    """What adds to TLA minus AT: equal treatment, then other treatments one by one and together."""
+
+    equal: Reading
+    alone: Annotated[list[Reading], Field(min_length=1)]
+    together: Annotated[list[Reading], Field(min_length=1)]
+
+    @property
+    def readings(self) -> list[Reading]:
+        """All of them, equal treatment first."""
+        return [self.equal, *self.alone, *self.together]
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Variants:
+    """Models with other values than the study's, and what is asked of them; all may be empty.
+
+    `attacks`: of the suite, and how many test images of a seed each sees.
+    """
+
+    attacks: dict[Name, Count]
+    trained: dict[Name, Variant]
+    scale: Scale | None
+    gain: Gain | None
+
+    def __post_init__(self):
+        if self.trained and not self.attacks:
+            raise ValueError("attacks: name one at least")
+        for key, pairs in self.compared.items():
+            for name, model in pairs:
+                if name not in self.trained:
+                    raise ValueError(f"{key}: {name!r} is not among variants.trained")
+                if model not in self.trained[name].models:
+                    raise ValueError(f"{key}: {model} is not among the models of {name!r}")
+            if len({tuple(self.trained[name].seeds) for name, _ in pairs}) > 1:
+                raise ValueError(f"{key}: its variants need the same seeds: they are paired")
+
+    @property
+    def compared(self) -> dict[str, list[tuple[str, str]]]:
+        """What is set against each other, (variant, model), by the key that says so."""
+        found = {"scale": [], "gain": []}
+        for series in self.scale.series.values() if self.scale else []:
+            found["scale"] += product(series, ("at", "alp", "tla"))
+        for reading in self.gain.readings if self.gain else []:
+            found["gain"] += [(reading.tla, "tla"), (reading.at, "at")]
+        return found
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What is read of them."""
+        readings = self.gain.readings if self.gain else []
+        return [each.outcome for each in [self.scale, *readings] if each]
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Compare:
     """Differences of AUC: images right, and wrong, that one needs; size and seed of resampling."""
 
@@ -498,6 +613,7 @@ class Params:
     neighbors: Neighbors
     represent: Represent
     ood: Ood
+    variants: Variants
     compare: Compare
     tune: Tune
 
@@ -514,6 +630,23 @@ class Params:
             if not {self.seeds[1]} <= set(seeds) <= set(self.seeds):
                 raise ValueError(f"evaluate.seeds.{name} must hold the second seed, where signs "
                                  "of masking are looked for, and no others than seeds")
+        self._refuse_foreign_variants()
+
+    def _refuse_foreign_variants(self) -> None:
+        """Raise ValueError for attacks, models or seeds of variants that the study lacks."""
+        attacks = self.variants.attacks
+        if unknown := sorted(attacks.keys() - self.evaluate.attacks.keys()):
+            raise ValueError(f"variants.attacks: not among evaluate.attacks: {unknown}")
+        for name, variant in self.variants.trained.items():
+            for key, own, all_ in (("models", variant.models, self.models),
+                                   ("seeds", variant.seeds, self.seeds)):
+                if absent := [each for each in own if each not in all_]:
+                    raise ValueError(f"variants.trained.{name}.{key}: not of the study: {absent}")
+        known = [outcome for name in attacks for outcome in self.evaluate.outcomes(name)]
+        for outcome in self.variants.outcomes:
+            if outcome not in known:
+                raise ValueError(f"variants: {outcome!r} is no outcome of its attacks; there are "
+                                 f"{', '.join(known)}")
 
 
 def load_params(path: str | Path) -> Params:

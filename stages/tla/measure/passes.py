@@ -63,8 +63,29 @@ def cost_rows(stage: Stage, model: str) -> pd.DataFrame:
     trainer = Trainer(stage.params, model, seed, 0, stage.data)
     trained = load_model(model_path(stage.params, model, seed), stage.params, model)
     trainer.network.load_state_dict(trained.state_dict())
-    rows = torch.arange(min(stage.params.train.batch, len(trainer.train.x)), device=stage.device)
+    return pd.DataFrame([{"seed": seed} | of_a_step(trainer)])
+
+
+def of_a_step(trainer: Trainer) -> dict[str, int]:
+    """Images of a training batch, and those that its step sends forward and backward."""
+    rows = torch.arange(min(trainer.params.train.batch, len(trainer.train.x)),
+                        device=trainer.train.x.device)
     with counted(trainer.network) as passes:
         trainer._step(rows, 0)
-    return pd.DataFrame([{"seed": seed, "images": len(rows), "forward": passes.forward,
-                          "backward": passes.backward}])
+    return {"images": len(rows), "forward": passes.forward, "backward": passes.backward}
+
+
+def training_rows(stage: Stage, model: str) -> pd.DataFrame:
+    """What a whole training computes, as no clock tells it.
+
+    One row: what a step sends through the network, the number of steps, and multiply_adds of the
+    convolutions and matrix products that one image's way forward takes.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # half a second, for this alone
+    trainer = Trainer(stage.params, model, stage.params.seeds[0], 0, stage.data)
+    step = of_a_step(trainer)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trainer.network.eval()(trainer.train.x[:1])
+    steps = stage.params.train.epochs * trainer.steps_per_epoch
+    return pd.DataFrame([{"model": model} | step | {
+        "steps": steps, "multiply_adds": counter.get_total_flops() // 2}])

@@ -73,10 +73,13 @@ class Slice:
 
 
 class Stage:
-    """Device, data and folders of one study, and the trained networks of its models."""
+    """Device, data and folders of one study, and the trained networks of its models.
 
-    def __init__(self, params: Params):
-        self.params, self.device = params, deterministic()
+    `within`: the folder of a variant's models, whose parameters `params` then are.
+    """
+
+    def __init__(self, params: Params, within: str = ""):
+        self.params, self.within, self.device = params, within, deterministic()
         folder = Path("data", params.dataset)
         self.data = Dataset(folder / "prepared", self.device)
         self.rows, self.embedding = folder / "rows", folder / "embedding"
@@ -88,14 +91,18 @@ class Stage:
 
     def __reduce__(self):
         """A worker elsewhere opens the study itself, once for all the work of one call."""
-        return Stage, (self.params,)
+        return Stage, (self.params, self.within)
+
+    def path(self, model: str, seed: int) -> Path:
+        """Where the weights lie."""
+        return model_path(self.params, model, seed, self.within)
 
     def network(self, model: str, seed: int) -> nn.Module:
         """A trained network in evaluation mode, ready to be attacked if it announces randomness.
 
         Raises UserError if it is unfit to be attacked.
         """
-        path = model_path(self.params, model, seed)
+        path = self.path(model, seed)
         network = load_model(path, self.params, model).to(self.device)
         network = announced(network, self.params.evaluate.draws, seed)
         if path in self.fit:
@@ -127,7 +134,7 @@ class Stage:
     def kept(self, model: str, seed: int, name: str, key: dict,
              function: Callable[[], Columns]) -> Columns:
         """`kept.kept` in the place of one measurement of one network."""
-        folder = Path("data", "kept", self.params.dataset, model, f"seed-{seed}")
+        folder = Path("data", "kept", self.params.dataset, self.within, model, f"seed-{seed}")
         return kept(folder / f"{name}.safetensors", key, function)
 
     def key(self, model: str, seed: int, split: Split, function: Callable, settings: dict) -> dict:
@@ -145,7 +152,7 @@ class Stage:
 
     def digest(self, model: str, seed: int) -> str:
         """SHA-256 of a file of weights. Raises UserError where there is none."""
-        path = model_path(self.params, model, seed)
+        path = self.path(model, seed)
         if not path.exists():
             raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")
         return digest_of(load_file(path))

@@ -208,6 +208,62 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
     return figure
 
 
+def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
+    """TLA minus each baseline against the compute of its training, a line a series.
+
+    lines: columns label (of the baseline), series, variant, compute, difference, low, high;
+    published: by label, NaN where nothing is.
+    """
+    figure, row = plt.subplots(1, lines.label.nunique(), figsize=(7.2, 3.6), sharey=True)
+    for axes, (label, panel) in zip(row, lines.groupby("label", sort=False), strict=True):
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.axhline(100 * published[label], color="black", linewidth=1, linestyle="--",
+                     label="published")
+        for (series, part), (colour, marker) in zip(
+                panel.groupby("series", sort=False), SWEEP, strict=False):
+            part = part.sort_values("compute")
+            errors = [part.difference - part.low, part.high - part.difference]
+            axes.errorbar(part.compute, 100 * part.difference, yerr=[100 * e for e in errors],
+                          color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
+                          elinewidth=0.8, label=series)
+            for line in part.itertuples():
+                axes.annotate(line.variant, (line.compute, 100 * line.low), (0, -3), fontsize=6,
+                              textcoords="offset points", ha="center", va="top", color=colour)
+        axes.set(xscale="log", xlabel="multiply-adds of TLA's training", title=f"TLA − {label}")
+        axes.margins(x=0.12, y=0.1)     # room for the names
+    row[0].set_ylabel("points of accuracy, 95 % interval")
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def gain_forest(lines: pd.DataFrame) -> Figure:
+    """TLA minus AT by how they are treated, and what each treatment adds, with 95 % intervals.
+
+    lines: columns says, published, difference, low, high, and added, added_low, added_high, empty
+    in the first line, which is drawn on top and whose published gain is dashed where others add.
+    """
+    figure, row = plt.subplots(1, 2, figsize=(7.2, 0.9 + 0.42 * len(lines)), sharey=True)
+    y = np.arange(len(lines))
+    heads = {"": "TLA − AT", "added_": "added to equal treatment"}
+    for axes, (name, head) in zip(row, heads.items(), strict=True):
+        middle = 100 * lines[name.removesuffix("_") or "difference"]
+        errors = [middle - 100 * lines[f"{name}low"], 100 * lines[f"{name}high"] - middle]
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.errorbar(middle, y + 0.2, xerr=errors, linestyle="", color="#0072B2", marker="o",
+                      markersize=5, capsize=2, elinewidth=1, label="ours")
+        axes.set(xlabel=f"{head}, points", yticks=[], ylim=(len(lines) - 0.5, -0.6))
+        axes.grid(axis="y", visible=False)
+    row[0].plot(100 * lines.published, y + 0.2, linestyle="", marker="D", markersize=5,
+                color="white", markeredgecolor="black", label="published under this attack")
+    row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1, linestyle="--")
+    for at, says in zip(y, lines.says, strict=True):
+        # Above its line, so that a narrow screen shows both.
+        row[0].text(0.01, at - 0.12, says, fontsize=7.5, transform=row[0].get_yaxis_transform(),
+                    bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
 def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame]) -> Figure:
     """Per model, rows of one adversarial query and the clean training images it retrieves.
 

@@ -1,5 +1,6 @@
 """What the paper's poster shows, from reports/published.csv, in the terms of our tables."""
 
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,20 @@ def published(params: Params, figure: str, root: Path = Path()) -> pd.DataFrame:
     table = table[own]
     outcomes = [readings(attack, params) for attack in table.attack]
     return table.assign(outcome=outcomes, value=table.value / 100).explode("outcome")
+
+
+def published_gain(params: Params, attack: str, baseline: str, root: Path = Path()) -> float:
+    """TLA's accuracy minus a baseline's under C&W, MIM or PGD, the long run; NaN if not published.
+
+    The one under PGD stands in the poster's text, the others are read off its bars.
+    """
+    table = pd.read_csv(root / "reports" / "published.csv")
+    table, name = table[table.dataset == DATASETS.get(params.data.source)], baseline.upper()
+    if attack == "PGD":
+        said = (table.model == f"TLA - {name}") & table.attack.str.startswith("PGD-")
+        return table[said].value.sum(min_count=1) / 100
+    bars = table[(table.figure == "bars") & (table.attack == attack)].set_index("model").value
+    return (bars.get("TLA", nan) - bars.get(name, nan)) / 100
 
 
 def poster_auc(params: Params) -> str:

@@ -10,9 +10,11 @@ from tla.params import Params
 from tla.report.curves import norm_facts
 from tla.report.detection import works_against
 from tla.report.fill import fill
+from tla.report.gain import added, gain_facts
 from tla.report.labels import attack_label, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
 from tla.report.published import long_run, poster_auc, published, short_run
+from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
 from tla.report.tuning import read_trials, winners
 
@@ -38,8 +40,11 @@ def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
 
 
 def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
-    """The tables that the texts are written from, the hyper-parameter trials among them."""
-    found = {name: read_table(params, name, root) for name in TABLES}
+    """The tables that the texts are written from: of trials, of variants where there are any."""
+    names, variants = list(TABLES), params.variants
+    names += ["scale", "scale-trend"] if variants.scale else []
+    names += ["gain"] if variants.gain else []
+    found = {name: read_table(params, name, root) for name in names}
     return found | {"trials": read_trials(params, root)}
 
 
@@ -166,12 +171,22 @@ def trial_facts(params: Params, trials: pd.DataFrame) -> dict:
     return {"chosen": chosen, "trials": trials.groupby("method").size().to_dict()}
 
 
+def variant_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+    """What the template says of scale and of the gain; None of what the study has no variants."""
+    found = dict.fromkeys(("scale", "gain"))
+    if "scale" in tables:
+        found["scale"] = scale_facts(params, tables["scale"], tables["scale-trend"])
+    if "gain" in tables:
+        found["gain"] = gain_facts(tables["gain"])
+    return found
+
+
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
                 distances: dict[str, dict]) -> str:
     """The whole page. tables: those of read_tables; distances: by model, its class distances."""
     label, leaking = model_labels(params, tables["masking"]), tables["label-leaking"]
     filters = {"percent": percent, "points": points, "comma": "{:,}".format, "area": area,
-               "resolved": resolved, "label": label.get, "attack": attack_of}
+               "resolved": resolved, "label": label.get, "attack": attack_of, "added": added}
     return fill(
         template, filters, params=params, distances=distances, signs=SIGNS,
         results=results_table(params, tables, commands=False),
@@ -180,7 +195,7 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
         **embedding_facts(params, tables), **aware_facts(params, tables),
-        **trial_facts(params, tables["trials"]))
+        **variant_facts(params, tables), **trial_facts(params, tables["trials"]))
 
 
 def attack_of(outcome: str) -> str:

@@ -28,9 +28,9 @@ def training_key(params: Params, name: str, position: int) -> str:
     return json.dumps(known, sort_keys=True)
 
 
-def model_path(params: Params, name: str, seed: int) -> Path:
-    """Where the weights of one seed of a model lie."""
-    return Path("data", params.dataset, "models", name, f"seed-{seed}.safetensors")
+def model_path(params: Params, name: str, seed: int, within: str = "") -> Path:
+    """Where the weights of one seed of a model lie; `within` a folder for those of a variant."""
+    return Path("data", params.dataset, "models", within, name, f"seed-{seed}.safetensors")
 
 
 def save_model(path: Path, network: nn.Module, params: Params, name: str, seed: int,

@@ -83,9 +83,20 @@ def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def convnet_bn(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """`convnet` with batch norm before every ReLU, as in the authors' networks."""
+    norms = [nn.BatchNorm2d(width, **networks.BATCH_NORM) for width in widths[:-1]]
+    norms.append(nn.BatchNorm1d(widths[-1], **networks.BATCH_NORM))
+    layers = []
+    for layer in convnet(shape, widths):
+        layers += [norms.pop(0), layer] if isinstance(layer, nn.ReLU) else [layer]
+    return nn.Sequential(*layers)
+
+
 BODIES = {
     "mlp": mlp,
     "convnet": convnet,
+    "convnet-bn": convnet_bn,
     "paper-convnet": networks.paper_convnet,
     "preact-resnet18": networks.preact_resnet18,
     "wide-resnet": networks.wide_resnet,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tla.params import Params, Train, UserError
 from tla.train.chance import stream, stream_seed
-from tla.train.data import TRAIN, VALIDATION, Dataset, augment
+from tla.train.data import PARTS, TRAIN, Dataset, augment
 from tla.train.methods import METHODS, parse_model
 from tla.train.mining import Miner
 from tla.train.models import network_of
@@ -86,7 +86,8 @@ class Trainer:
         self.params, self.name, self.seed = params, name, seed
         model = parse_model(name, params)
         self.method, self.weights = METHODS[model.method], params.methods[model.method]
-        self.train, self.held = data.split(position, TRAIN), data.split(position, VALIDATION)
+        self.train, chosen = data.split(position, TRAIN), params.train.selection_images
+        self.held = data.split(position, PARTS.index(chosen.part)).take(slice(chosen.first))
         device = self.train.x.device
         init = stream_seed(seed, "init")
         self.network = network_of(params, name, data.shape, data.classes, init).to(device)
@@ -146,7 +147,7 @@ class Trainer:
 
     def _images(self, x: Tensor, y: Tensor, done: int) -> Tensor:
         """What the method trains on; no gradient of a weight is prepared for meanwhile."""
-        self.network.eval().requires_grad_(False)
+        self.network.train(self.params.attack.mode == "training").requires_grad_(False)
         x_adv = self.method.images(self._adversary(done), x, y)
         self.network.train().requires_grad_(True)
         return x_adv
@@ -171,7 +172,7 @@ class Trainer:
         return self.network(x)[0]
 
     def _validate(self) -> dict[str, float]:
-        """Robust accuracy on validation images, with the same random starts at every epoch.
+        """Robust accuracy on the images that choose, with the same random starts at every epoch.
 
         The best checkpoint has the highest; clean accuracy and then the later epoch break ties.
         """
@@ -182,7 +183,8 @@ class Trainer:
         score = (mask.double().mean().item(), clean.double().mean().item())
         if score >= self.best_score:
             self.best, self.best_score = copy.deepcopy(self.network.state_dict()), score
-        return {"validation_robust_accuracy": score[0], "validation_clean_accuracy": score[1]}
+        part = self.params.train.selection_images.part
+        return {f"{part}_robust_accuracy": score[0], f"{part}_clean_accuracy": score[1]}
 
     def state(self) -> dict:
         """All that the next epoch depends on."""

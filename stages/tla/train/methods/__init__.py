@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from tla.params import Params, UserError, check_space, checked, load_params
+from tla.params import Params, UserError, check_params, check_space, checked, load_params
 from tla.sources import code_of
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
@@ -30,10 +30,15 @@ class ModelId:
     pool: int | None
 
 
+VARIED = ("model", "attack", "train", "methods", "mining")     # what a variant may change
+
+
 def load_study(path: str | Path) -> Params:
-    """`load_params`, with the sections of the methods checked too. Raises UserError likewise."""
-    params = load_params(path)
-    return with_methods(params, path)
+    """`load_params`, with methods and variants checked too. Raises UserError likewise."""
+    params = with_methods(load_params(path), path)
+    for name in params.variants.trained:
+        variant_of(params, name)
+    return params
 
 
 def with_methods(params: Params, path: str | Path) -> Params:
@@ -49,6 +54,49 @@ def with_methods(params: Params, path: str | Path) -> Params:
         parse_model(name, found)
     check_space(found, path)
     return found
+
+
+def variant_of(params: Params, name: str) -> Params:
+    """What the models of a variant are trained with: a study's parameters and the changes.
+
+    Raises UserError for a change of a key that is not there or may not differ, or of a bad value.
+    """
+    place = f"{params.config}: variants.trained.{name}.changes"
+    changes = params.variants.trained[name].changes
+    for key in changes:
+        if key.split(".")[0] not in VARIED:
+            raise UserError(f"{place}: {key}: only {', '.join(VARIED)} can be varied")
+    nothing = {"attacks": {}, "trained": {}, "scale": None, "gain": None}
+    return changed(params, {"variants": nothing} | changes, place)
+
+
+def changed(params: Params, changes: dict, place: str) -> Params:
+    """A study's parameters with other values at dotted keys.
+
+    Raises UserError, which names the `place` of the changes, for a key that is not there or a bad
+    value.
+    """
+    plain = dataclasses.asdict(params)
+    for key, value in changes.items():
+        if not _replaced(plain, key, value):
+            raise UserError(f"{place}: {key}: no such key")
+    try:
+        return with_methods(check_params(plain, params.config), params.config)
+    except UserError as error:
+        raise UserError(f"{place}: {str(error).removeprefix(f'{params.config}: ')}") from None
+
+
+def _replaced(plain: dict, key: str, value: object) -> bool:
+    """Sets a dotted key that is there; returns whether it is."""
+    *sections, last = key.split(".")
+    for name in sections:
+        plain = plain.get(name)
+        if not isinstance(plain, dict):
+            return False
+    if last not in plain:
+        return False
+    plain[last] = value
+    return True
 
 
 def parse_model(name: str, params: Params) -> ModelId:

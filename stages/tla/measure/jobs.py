@@ -1,0 +1,40 @@
+"""The suite as jobs: one attack, or none, on one seed's network."""
+
+from tla.measure.autoattack import autoattack_columns
+from tla.measure.queries import square_columns
+from tla.measure.stage import Job
+from tla.measure.suite import attack_columns, clean_columns
+from tla.params import Attack, AutoAttack, Evaluate, Params, Square
+from tla.train.data import TEST
+
+FUNCTIONS = {"gradient": attack_columns, "autoattack": autoattack_columns, "square": square_columns}
+
+
+def clean_job(params: Params, seed: int, images: int | None) -> Job:
+    """The network asked about so many test images as they are, None: all."""
+    batch = params.evaluate.batch
+    return Job("clean", seed, TEST, images, batch, 1, clean_columns, {"batch": batch})
+
+
+def attack_job(params: Params, name: str, seed: int, images: int | None) -> Job:
+    """An attack of the suite on so many test images, None: all."""
+    settings, attack = params.evaluate, params.evaluate.attacks[name]
+    batch = attack.batch if isinstance(attack, AutoAttack) else settings.batch
+    return Job(
+        f"suite-{name}", seed, TEST, images, batch, passes(attack), FUNCTIONS[attack.kind],
+        {"name": name, "attack": attack, "eps": params.attack.eps, "batch": settings.batch,
+         "seed": seed} | more(attack, settings))
+
+
+def more(attack: Attack | AutoAttack | Square, settings: Evaluate) -> dict[str, object]:
+    """What gradient attacks alone hang on."""
+    return {"precision": settings.precision} if isinstance(attack, Attack) else {}
+
+
+def passes(attack: Attack | AutoAttack | Square) -> int:
+    """Times that an attack asks the network about an image, at the most and about."""
+    if isinstance(attack, AutoAttack):
+        return 10_000
+    if isinstance(attack, Square):
+        return attack.queries
+    return 2 * attack.steps[-1] * attack.restarts

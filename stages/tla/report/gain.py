@@ -1,0 +1,65 @@
+"""What unequal treatment adds to TLA minus AT, its parts switched on one by one and together."""
+
+import pandas as pd
+
+from tla.params import Params, Reading
+from tla.report.published import published_gain
+from tla.report.scale import Variants, interval, minus, shared
+from tla.report.statistics import holm
+
+POSTER = {"cw-50": "C&W", "mim-average": "MIM"}     # the poster's own forms; all others are PGD
+
+
+def gain_table(params: Params, rows: Variants) -> pd.DataFrame:
+    """A line per reading: TLA minus AT, and what that is more than under equal treatment.
+
+    Columns from `added` on say the latter, over the images that both readings have; added_holm is
+    Holm's p over the readings that switch on one treatment alone.
+    """
+    gain, lines = params.variants.gain, []
+    kinds = ["equal", *["alone"] * len(gain.alone), *["together"] * len(gain.together)]
+    equal = minus(*sides(gain.equal, rows), gain.equal.outcome)
+    for kind, reading in zip(kinds, gain.readings, strict=True):
+        tla, at = sides(reading, rows)
+        difference = minus(tla, at, reading.outcome)
+        line = {"kind": kind, "says": reading.says, "source": reading.source,
+                "outcome": reading.outcome,
+                "published": published_gain(params, attack_of(reading), "at"),
+                **interval(difference, tla, shared(params))}
+        if kind != "equal":
+            added = interval(difference - equal, tla, shared(params))
+            line |= {"added": added["difference"], "added_low": added["low"],
+                     "added_high": added["high"], "added_p": added["p"]}
+        lines.append(line)
+    table = pd.DataFrame(lines)
+    alone = table.kind == "alone"
+    return table.assign(added_holm=pd.Series(holm(table.added_p[alone]), table.index[alone]))
+
+
+def sides(reading: Reading, rows: Variants) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of TLA and of AT that a reading compares."""
+    return rows[reading.tla]["tla"], rows[reading.at]["at"]
+
+
+def attack_of(reading: Reading) -> str:
+    """What the poster calls the attack of a reading."""
+    return POSTER.get(reading.outcome.split("_")[0], "PGD")
+
+
+def added(line: dict) -> dict[str, float]:
+    """What a reading adds, as a difference with its interval."""
+    return {"difference": line["added"], "low": line["added_low"], "high": line["added_high"]}
+
+
+def gain_facts(lines: pd.DataFrame) -> dict:
+    """What the template says of the gain; left: of the published one when all is switched on."""
+    alone, together = (lines[lines.kind == kind] for kind in ("alone", "together"))
+    most, equal = together.iloc[0], lines.iloc[0]
+    left = {"difference": most.published - most.difference, "low": most.published - most.high,
+            "high": most.published - most.low}
+    resolved = (alone.added_low > 0) | (alone.added_high < 0)
+    return {"lines": lines.to_dict("records"), "equal": equal.to_dict(), "most": most.to_dict(),
+            "left": left, "resolved": alone[resolved].to_dict("records"),
+            "after_holm": alone[alone.added_holm < 0.05].to_dict("records"),
+            "ours": [line for line in lines.to_dict("records")
+                     if line["source"].startswith("ours")]}
