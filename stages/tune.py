@@ -19,7 +19,7 @@ from tla.files import DIGITS, write_table
 from tla.measure.answers import Columns
 from tla.measure.kept import kept
 from tla.params import Params, UserError
-from tla.report.tuning import COLUMNS, read_trials, trials_path, winners
+from tla.report.tuning import COLUMNS, best_first, read_trials, trials_path, winners
 from tla.train.chance import deterministic, stream
 from tla.train.checkpoints import training_key
 from tla.train.data import VALIDATION, Dataset
@@ -97,8 +97,8 @@ def scored(trial: Trial, seed: int, data: Dataset) -> dict:
 
 
 def summary(lines: list[dict], params: Params) -> pd.DataFrame:
-    """One line a trial: means over seeds, the spread of robust accuracy; the best of a method, by
-    the numbers as they are written, with the keys that lie on the edge of their range."""
+    """One line a trial: means over its seeds, the spread of robust accuracy; the best of a method,
+    by the numbers as they are written, with the keys that lie on the edge of their range."""
     found = pd.DataFrame(lines).groupby(["method", "trial", "settings"], as_index=False).agg(
         clean_accuracy=("clean_accuracy", "mean"), robust_accuracy=("robust_accuracy", "mean"),
         robust_std=("robust_accuracy", "std"), seeds=("seed", "count"))
@@ -106,6 +106,17 @@ def summary(lines: list[dict], params: Params) -> pd.DataFrame:
     for best in winners(found).itertuples():
         found.loc[best.Index, "edge"] = " ".join(on_edge(params.tune, best.method, best.trial))
     return found[list(COLUMNS)]
+
+
+def better_half(chosen: list[Trial], means: pd.DataFrame) -> list[Trial]:
+    """Of each method's trials, which had the same seeds, the more accurate half, rounded up."""
+    left = []
+    for method in dict.fromkeys(trial.method for trial in chosen):
+        own = [trial for trial in chosen if trial.method == method]
+        ranked = best_first(means[means.method == method]).trial
+        kept_on = set(ranked.head((len(own) + 1) // 2))
+        left += [trial for trial in own if trial.number in kept_on]
+    return left
 
 
 def merged(means: pd.DataFrame, before: pd.DataFrame, today: list[Trial]) -> pd.DataFrame:
@@ -137,9 +148,12 @@ def main(argv: list[str] | None = None) -> None:
         seed, trial = run
         return scored(trial, seed, images.content)
 
-    # Seed by seed: a call that is stopped soon has all trials of every method on the first seed.
-    lines = map_parallel(scored_run, list(product(params.tune.seeds, chosen)), "trials",
-                         parallel=images.content.x.device.type == "cpu")
+    lines = []
+    for seed in params.tune.seeds:
+        lines += map_parallel(scored_run, list(product([seed], chosen)), f"trials, seed {seed}",
+                              parallel=images.content.x.device.type == "cpu")
+        if params.tune.halving:
+            chosen = better_half(chosen, summary(lines, params))
     table = merged(summary(lines, params), read_trials(params), today)
     write_table(trials_path(params), table)
     if found := [f"{best.method} ({best.edge})" for best in table.itertuples() if best.edge]:

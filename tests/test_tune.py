@@ -4,6 +4,7 @@ import functools
 import math
 import shutil
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tla import sources
 from tla.params import Range, UserError
 from tla.report.tuning import (
     COLUMNS,
+    best_first,
     drawn_against,
     read_trials,
     settings_of,
@@ -48,7 +50,7 @@ SMALL = {"seeds": [0, 1], "models": ["um", "at", "alp", "tla-b20", "tla"],
          "represent.models": ["um", "at", "alp", "tla"], "model.widths": [8, 6],
          "train.epochs": 1, "train.batch": 32, "train.selection": {"pgd": ATTACK},
          "attack.steps": 1, "tune.trials": 4, "tune.seed": 0, "tune.seeds": [0, 1],
-         "tune.attacks": {"pgd": ATTACK}, "tune.space": SPACE}
+         "tune.halving": False, "tune.attacks": {"pgd": ATTACK}, "tune.space": SPACE}
 RUNS = 3 * 4 * 2
 IMPORTED = functools.cache(sources._imported)   # to parse a source once saves a minute here
 
@@ -76,11 +78,11 @@ def test_each_stratum_of_a_range_is_tried_exactly_once(method):
 
 
 def test_every_method_is_tried_at_the_same_learning_rates():
-    """And each of a study's methods tunes its own, but UM: no image of its survives an attack."""
+    """And each of a study's methods tunes its own."""
     methods = {parse_model(name, MNIST).method for name in MNIST.models}
-    assert MNIST.tune.space.keys() == methods - {"um"} and MNIST.tune.trials == 12
+    assert MNIST.tune.space.keys() == methods and MNIST.tune.trials == 12
     rates = {method: sorted(trial[f"methods.{method}.lr"] for trial in trials(MNIST.tune, method))
-             for method in MNIST.tune.space}
+             for method in methods}
     assert all(found == rates["at"] for found in rates.values()) and len(set(rates["at"])) == 12
 
 
@@ -222,6 +224,28 @@ def test_the_first_seed_of_every_method_comes_before_the_second_of_any(study):
     assert [seed for seed, _, _ in study.trained] == [0] * 12 + [1] * 12
     assert [(method, number) for _, method, number in study.trained[:12]] == [
         (method, number) for method in ("at", "tla", "um") for number in range(4)]
+
+
+def test_with_halving_the_second_seed_is_for_the_better_half_of_each_method(study):
+    tune.main([study({"tune.seeds": [0]})])
+    first = read_trials(load_study(study()))
+    tune.main([study({"tune.halving": True})])
+    found = read_trials(load_study(study()))
+    assert study.trained[:12] == [(0, *run) for run in product(("at", "tla", "um"), range(4))]
+    for method in ("at", "tla", "um"):
+        ranked = best_first(first[first.method == method])
+        again = [number for seed, own, number in study.trained[12:] if own == method and seed == 1]
+        assert again == sorted(ranked.trial[:2])
+        assert set(found.trial[(found.method == method) & (found.seeds == 2)]) == set(again)
+    assert len(study.trained) == 12 + 6 and (winners(found).seeds == 2).all()
+
+
+@pytest.mark.parametrize(("trials_of", "left"), [(4, 2), (3, 2), (1, 1)])
+def test_half_of_an_odd_number_is_rounded_up(trials_of, left):
+    means = pd.DataFrame({"method": "at", "trial": range(trials_of), "seeds": 1,
+                          "clean_accuracy": 0.9, "robust_accuracy": np.arange(trials_of) / 10})
+    chosen = [tune.Trial("at", number, "", None) for number in range(trials_of)]
+    assert tune.better_half(chosen, means) == chosen[-left:]
 
 
 @pytest.mark.parametrize("stopped_after", [1, 5, RUNS - 1])
@@ -372,10 +396,16 @@ def test_the_edge_is_printed_in_one_line_and_stands_in_the_table(study, capsys, 
 
 def test_clean_accuracy_and_then_the_earlier_trial_break_ties():
     found = pd.DataFrame({
-        "method": ["at"] * 3 + ["um"] * 3, "trial": [0, 1, 2] * 2,
+        "method": ["at"] * 3 + ["um"] * 3, "trial": [0, 1, 2] * 2, "seeds": 1,
         "robust_accuracy": [0.5, 0.5, 0.4, 0, 0, 0],
         "clean_accuracy": [0.8, 0.9, 1, 0.7, 0.7, 0.6]})
     assert list(winners(found).trial) == [1, 0]
+
+
+def test_a_trial_of_more_seeds_comes_before_one_of_fewer():
+    found = pd.DataFrame({"method": "at", "trial": [0, 1, 2], "robust_accuracy": [0.7, 0.5, 0.6],
+                          "clean_accuracy": 0.9, "seeds": [1, 2, 2]})
+    assert list(best_first(found).trial) == [2, 1, 0] and list(winners(found).trial) == [2]
 
 
 def test_trials_are_shown_against_the_first_positive_key_that_they_differ_in():

@@ -472,12 +472,15 @@ class Tune:
     """So many trials of every method, whose dotted keys take the values of its space.
 
     A space gives each key a range or a list of values, and trials are drawn with `seed`; or it
-    lists the trials themselves. `attacks` score a trial on each of the `seeds`.
+    lists the trials themselves. `attacks` score a trial on each of the `seeds`; with `halving`, a
+    seed is for the better half of those that had the one before (successive halving, Jamieson and
+    Talwalkar 2016).
     """
 
     trials: Count
     seed: Natural
     seeds: Seeds
+    halving: Flag
     attacks: Choosing
     space: dict[Name, Space]
 
