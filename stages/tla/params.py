@@ -102,7 +102,7 @@ class Model:
     """
 
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
-                          "wide-resnet", "resnet50-tiny"]
+                          "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
