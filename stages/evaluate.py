@@ -32,10 +32,10 @@ LEAKING = {"train": TRAIN, "test": TEST}
 def suite_jobs(params: Params) -> list[Job]:
     """Every attack of the suite on its seeds, and the clean images."""
     settings = params.evaluate
-    jobs = [clean_job(params, seed, None) for seed in params.seeds]
+    jobs = [clean_job(params, seed, TEST, None) for seed in params.seeds]
     for name in settings.attacks:
         for seed in settings.seeds.get(name, params.seeds):
-            jobs.append(attack_job(params, name, seed, settings.images.get(name)))
+            jobs.append(attack_job(params, name, seed, TEST, settings.images.get(name)))
     return jobs
 
 

@@ -545,9 +545,10 @@ class Gain:
 class Variants:
     """Models with other values than the study's, and what is asked of them; all may be empty.
 
-    `attacks`: of the suite, and how many test images of a seed each sees.
+    `attacks`: of the suite, and how many images of a seed each sees; `part`: of which these are.
     """
 
+    part: Literal["validation", "test"]
     attacks: dict[Name, Count]
     trained: dict[Name, Variant]
     scale: Scale | None
