@@ -226,7 +226,7 @@ def test_a_pilot_has_a_line_a_recipe_with_what_it_changes(params):
                "wide": dataclasses.replace(params.variants.trained["study"],
                                            changes={"model.widths": [8, 4], "attack.steps": 3})}
     tried = dataclasses.replace(params, variants=dataclasses.replace(
-        params.variants, part="validation", trained=trained))
+        params.variants, part="validation", trained=trained, scale=None))
     table = pd.DataFrame([
         {"variant": name, "model": "at", "compute": 2e12, "outcome": outcome, "accuracy": value,
          "images": 1000, "seeds": 1}
