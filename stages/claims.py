@@ -1,5 +1,7 @@
 """The ledger: every claim of the paper, what it published, what our studies measured, a verdict."""
 
+import tla.guard  # noqa: F401
+
 import argparse
 import math
 from pathlib import Path

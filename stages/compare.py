@@ -1,5 +1,7 @@
 """Every table of one study, from its rows: accuracies, differences between models, masking, AUC."""
 
+import tla.guard  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

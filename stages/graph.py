@@ -6,6 +6,8 @@ The lists are runs of dependencies `data/${dataset}/models/<model>`, `.../rows/<
 its report depends. `make graph` runs this for every study that has a graph.
 """
 
+import tla.guard  # noqa: F401
+
 import re
 import sys
 from pathlib import Path

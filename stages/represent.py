@@ -1,5 +1,7 @@
 """Look into the embedding of one model: detection, retrieval, images from elsewhere, pictures."""
 
+import tla.guard  # noqa: F401
+
 import numpy as np
 import pandas as pd
 import torch

@@ -3,6 +3,8 @@
 Not part of the graph: it reads a study's parameters, images and reports, and writes to --out alone.
 """
 
+import tla.guard  # noqa: F401
+
 import argparse
 import os
 from pathlib import Path

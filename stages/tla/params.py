@@ -6,6 +6,8 @@ The sections under `methods` are checked by the files of the methods.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,6 +64,7 @@ Count = Annotated[Integer, Field(ge=1)]
 Natural = Annotated[Integer, Field(ge=0)]
 Weight = Annotated[Real, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
+Rate = Annotated[Real, Field(gt=0, le=100)]     # of learning; a larger one overflows float32
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
@@ -656,6 +659,15 @@ class Params:
 def load_params(path: str | Path) -> Params:
     """Read and check a params.yaml. Raises UserError with file, key, value and remedy."""
     return check_params(read_yaml(path), path)
+
+
+@contextmanager
+def blamed(path: str | Path) -> Iterator[None]:
+    """Puts a file's name before whatever UserError its values lead to."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def read_yaml(path: str | Path) -> dict:
