@@ -35,10 +35,10 @@ LEAKING = {"train": TRAIN, "test": TEST}
 def suite_jobs(params: Params) -> list[Job]:
     """Every attack of the suite on its seeds, and the clean images."""
     settings, shown = params.evaluate, (params.evaluate.broken.attack, params.seeds[0])
-    jobs = [clean_job(params, seed, None) for seed in params.seeds]
+    jobs = [clean_job(params, seed, TEST, None) for seed in params.seeds]
     for name in settings.attacks:
         for seed in settings.seeds.get(name, params.seeds):
-            job = attack_job(params, name, seed, settings.images.get(name))
+            job = attack_job(params, name, seed, TEST, settings.images.get(name))
             if (name, seed) == shown:
                 job = replace(job, function=columns_and_images)
             jobs.append(job)

@@ -102,7 +102,7 @@ class Model:
     """
 
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
-                          "wide-resnet", "resnet50-tiny"]
+                          "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
@@ -557,9 +557,10 @@ class Gain:
 class Variants:
     """Models with other values than the study's, and what is asked of them; all may be empty.
 
-    `attacks`: of the suite, and how many test images of a seed each sees.
+    `attacks`: of the suite, and how many images of a seed each sees; `part`: of which these are.
     """
 
+    part: Literal["validation", "test"]
     attacks: dict[Name, Count]
     trained: dict[Name, Variant]
     scale: Scale | None
