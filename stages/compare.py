@@ -85,7 +85,7 @@ def variant_tables(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
         suite = read_rows(folder / name / "suite.csv.gz")
         rows[name] = {model: part.reset_index(drop=True) for model, part in suite.groupby("model")}
         costs[name] = read_rows(folder / name / "cost.csv.gz")
-    found = {"variants": scale.accuracy_table(rows)} if rows else {}
+    found = {"variants": scale.accuracy_table(rows, costs)} if rows else {}
     if variants.scale:
         found |= {"scale": scale.scale_table(params, rows, costs),
                   "scale-trend": scale.trend_table(params, rows, costs)}

@@ -5,10 +5,13 @@ And count what a step of its training sends through the network.
 
 import tla.guard  # noqa: F401
 
+from dataclasses import replace
+
 import pandas as pd
 
 from tla.command import model_arguments
-from tla.files import write_metrics, write_rows
+from tla.files import write_arrays, write_metrics, write_rows
+from tla.measure.broken import IMAGES, broken_images, columns_and_images
 from tla.measure.jobs import attack_job, clean_job
 from tla.measure.masking import masking_columns
 from tla.measure.norms import (
@@ -33,11 +36,14 @@ LEAKING = {"train": TRAIN, "test": TEST}
 
 def suite_jobs(params: Params) -> list[Job]:
     """Every attack of the suite on its seeds, and the clean images."""
-    settings = params.evaluate
-    jobs = [clean_job(params, seed, None) for seed in params.seeds]
+    settings, shown = params.evaluate, (params.evaluate.broken.attack, params.seeds[0])
+    jobs = [clean_job(params, seed, TEST, None) for seed in params.seeds]
     for name in settings.attacks:
         for seed in settings.seeds.get(name, params.seeds):
-            jobs.append(attack_job(params, name, seed, settings.images.get(name)))
+            job = attack_job(params, name, seed, TEST, settings.images.get(name))
+            if (name, seed) == shown:
+                job = replace(job, function=columns_and_images)
+            jobs.append(job)
     return jobs
 
 
@@ -96,6 +102,9 @@ def main(argv: list[str] | None = None) -> None:
     found = stage.measure(model, suite_jobs(params) + norm_jobs(params)
                           + other_jobs(params, stage.data.classes))
 
+    attacked = found[f"suite-{params.evaluate.broken.attack}", first]
+    broken = broken_images(params, stage.data, attacked)
+    del attacked[IMAGES]
     seeds = []
     for seed in params.seeds:
         names = [f"suite-{name}" for name in params.evaluate.attacks]
@@ -109,6 +118,7 @@ def main(argv: list[str] | None = None) -> None:
 
     folder = stage.rows / model
     write_rows(folder / "suite.csv.gz", suite)
+    write_arrays(folder / "broken.npz", broken)
     write_rows(folder / "textbook.csv.gz", found["textbook", first])
     write_rows(folder / "leaking.csv.gz", leaking)
     write_rows(folder / "masking.csv.gz", masking)

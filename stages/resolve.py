@@ -33,7 +33,7 @@ MEASUREMENTS = {
 }
 # And of a variant's; its attacks and the places of its seeds come to these.
 VARIED = ["attack.eps", "evaluate.batch", "evaluate.precision", "evaluate.draws",
-          "evaluate.sample_seed", "variants.attacks"]
+          "evaluate.sample_seed", "variants.part", "variants.attacks"]
 
 
 def settings(plain: dict, keys: list[str]) -> dict:

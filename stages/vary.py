@@ -18,6 +18,7 @@ from tla.measure.stage import Job, Stage
 from tla.measure.suite import seed_rows
 from tla.params import Params, Variant
 from tla.train.checkpoints import save_model, training_key
+from tla.train.data import PARTS
 from tla.train.methods import variant_of
 from tla.train.resume import Resume
 from tla.train.training import Trainer, train_model
@@ -42,11 +43,11 @@ def trained(stage: Stage, name: str, variant: Variant) -> pd.DataFrame:
 
 def jobs(params: Params, variant: Variant) -> list[Job]:
     """The attacks on a variant's seeds, and the clean images of the largest sample."""
-    attacks, found = params.variants.attacks, []
+    attacks, part, found = params.variants.attacks, PARTS.index(params.variants.part), []
     for seed in variant.seeds:
-        found.append(clean_job(params, seed, max(attacks.values())))
+        found.append(clean_job(params, seed, part, max(attacks.values())))
         for name, images in attacks.items():
-            found.append(attack_job(params, name, seed, images))
+            found.append(attack_job(params, name, seed, part, images))
     return found
 
 

@@ -5,6 +5,7 @@ from math import inf
 import pandas as pd
 import pytest
 from small_study import SmallStudy
+from torch import nn
 
 import evaluate
 from tla.files import read_metrics, read_rows
@@ -146,13 +147,14 @@ def test_the_rows_in_other_norms(evaluated):
 
 ROUNDING = 3e-7     # of pixels in single precision
 
-class Steps:
+class Steps(nn.Module):
     """The network, and the largest distance from an image to any that it was asked about."""
 
     def __init__(self, network, x):
+        super().__init__()
         self.network, self.x, self.farthest, self.nearest = network, x, 0.0, float("inf")
 
-    def __call__(self, x):
+    def forward(self, x):
         if x.shape == self.x.shape:
             away = (x.detach() - self.x).abs().max().item()
             self.farthest = max(self.farthest, away)

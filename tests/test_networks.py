@@ -357,6 +357,16 @@ def test_which_units_share_their_activation_and_which_project():
     assert [unit.shared for unit in units["preact_resnet18"]] == [i in (2, 4, 6) for i in range(8)]
 
 
+def test_a_space_to_depth_stem_hands_2x2_blocks_to_the_same_network():
+    """A quarter of the multiply-adds of units; a pixel's place in its block is a channel."""
+    widths, x = SMALL["preact_resnet18"], random_images(2, (3, 16, 16)).float()
+    network = seeded(lambda: networks.preact_resnet18_s2d((3, 16, 16), widths)).eval()
+    inner = seeded(lambda: networks.preact_resnet18((12, 8, 8), widths)).eval()
+    blocks = x.view(2, 3, 8, 2, 8, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 8, 8)
+    torch.testing.assert_close(network(x), inner(blocks))
+    assert network(x).shape == (2, widths[-1])
+
+
 def test_equal_widths_change_neither_the_strides_nor_what_is_shared():
     """[8, 8, 8, 8] still halves twice, shares first and, in resnet50_tiny, projects first."""
     wide = [unit for unit in networks.wide_resnet((3, 8, 8), [8] * 4) if isinstance(unit, Unit)]

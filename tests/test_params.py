@@ -139,6 +139,16 @@ def test_only_attacks_that_are_listed_can_be_given_a_sample(key, value, write_pa
     assert "pgd-restart'" in refusal(write_params({f"evaluate.{key}": {"pgd-restart": value}}))
 
 
+@pytest.mark.parametrize(("changes", "why"), [
+    ({"evaluate.broken.attack": "pgd-restart"}, "no gradient attack"),
+    ({"evaluate.broken.attack": "square"}, "no gradient attack"),
+    ({"evaluate.seeds": {"pgd-restarts": [1]}}, "does not see the first seed"),
+    ({"evaluate.broken.images": 0}, "evaluate.broken.images")], ids=str)
+def test_images_can_only_be_kept_of_a_gradient_attack_on_the_first_seed(changes, why, write_params):
+    message = refusal(write_params(changes))
+    assert why in message and "broken" in message
+
+
 @pytest.mark.parametrize("seeds", [[0], [1, 9], [2, 3]], ids=str)
 def test_an_attack_sees_the_seed_where_signs_of_masking_are_looked_for(seeds, write_params):
     message = refusal(write_params({"evaluate.seeds": {"autoattack": seeds}}))

@@ -1,6 +1,8 @@
 """Stopped work continues to the same bits, and never from another configuration."""
 
 import copy
+import gc
+import weakref
 from io import BytesIO
 
 import pytest
@@ -117,6 +119,20 @@ def test_the_epochs_are_shown_from_where_a_training_continues(params):
     resume.keep(trainer.state)
     train_model(Trainer(params, "um", 0, 0, Pixels()), resume, watch)
     assert shown == [[1, 2]]
+
+
+@pytest.mark.parametrize("name", ["at", "tla"])
+def test_a_trainer_that_nobody_needs_is_gone_at_once(params, name):
+    """It holds a copy of the training images; dozens of trainings may follow in one process."""
+    gc.disable()
+    try:
+        trainer = Trainer(params, name, 0, 0, Pixels())
+        trainer.epoch()
+        left = weakref.ref(trainer)
+        del trainer
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def of_other_shapes(path):

@@ -12,7 +12,7 @@ from tla.report import figures, scale
 from tla.report.fill import fill
 from tla.report.labels import percent, points
 from tla.report.statistics import paired_difference
-from tla.report.text import attack_of, resolved
+from tla.report.text import attack_of, pilot, pilot_lines, resolved
 
 OUTCOME = "pgd-restarts_last"
 NAMES = ("half", "study", "twice", "long")
@@ -112,10 +112,15 @@ def test_a_trend_is_the_slope_of_each_image_and_seed(params):
 
 def test_every_accuracy_of_every_variant_stands_in_a_table():
     rows = random_rows(0)
-    table = scale.accuracy_table(rows)
-    assert len(table) == 4 * 3 and list(table)[:3] == ["variant", "model", "outcome"]
+    made = costs()
+    for name, cost in made.items():
+        made[name] = pd.concat([cost, cost[:1].assign(model="alp")])
+    table = scale.accuracy_table(rows, made)
+    assert len(table) == 4 * 3
+    assert list(table)[:4] == ["variant", "model", "compute", "outcome"]
     line = table[(table.variant == "twice") & (table.model == "alp")].iloc[0]
     assert line.accuracy == rows["twice"]["alp"][OUTCOME].mean()
+    assert line.compute == scale.computed(made["twice"], "alp")
 
 
 # What the report says
@@ -213,3 +218,24 @@ def test_the_figure_has_a_panel_a_baseline_and_a_point_a_variant(published):
         width = axes.containers[0].lines[0]
         assert width.get_xdata().tolist() == [1e3, 1e4, 1e5]
         assert width.get_ydata() == pytest.approx([2.0] * 3)
+
+
+def test_a_pilot_has_a_line_a_recipe_with_what_it_changes(params):
+    """In a study whose variants are attacked on validation images, and in no other."""
+    trained = {"short": dataclasses.replace(params.variants.trained["study"], changes={}),
+               "wide": dataclasses.replace(params.variants.trained["study"],
+                                           changes={"model.widths": [8, 4], "attack.steps": 3})}
+    tried = dataclasses.replace(params, variants=dataclasses.replace(
+        params.variants, part="validation", trained=trained, scale=None))
+    table = pd.DataFrame([
+        {"variant": name, "model": "at", "compute": 2e12, "outcome": outcome, "accuracy": value,
+         "images": 1000, "seeds": 1}
+        for name in trained for outcome, value in (("clean", 0.75), ("pgd-restarts_last", 0.25))])
+    assert pilot(tried) and not pilot(params)
+    text = (PARAMS.parent / "stages" / "report.md").read_text()
+    template = text[text.index("{% if pilot %}"):text.index("## AutoAttack")]
+    filters = {"label": LABELS.get, "attack": str, "percent": percent, "comma": "{:,}".format}
+    text = fill(template, filters, pilot=pilot_lines(tried, table))
+    assert "on 1,000 validation images and\n1 training seed;" in text
+    assert "| short | nothing | AT | 2 | 75.0 | 25.0 |" in text
+    assert "| wide | model.widths: [8, 4], attack.steps: 3 | AT | 2 | 75.0 | 25.0 |" in text

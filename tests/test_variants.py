@@ -140,6 +140,7 @@ SOME = {"variants.attacks": ATTACKS, "variants.trained": {
     ({"seeds": [0, 1, 2, 3]}, []), ({"evaluate.attacks.mim.steps": [77]}, []),
     ({"evaluate.attacks.pgd.restarts": 7}, ["at-alone", "one", "wide"]),
     ({"evaluate.sample_seed": 77}, ["at-alone", "one", "wide"]),
+    ({"variants.part": "validation"}, ["at-alone", "one", "wide"]),
     ({"evaluate.images": {"pgd": 77}}, [])], ids=str)
 def test_a_parameter_changes_the_files_of_the_variants_that_it_concerns(
         changes, concerned, written):

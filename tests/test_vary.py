@@ -14,6 +14,7 @@ from tla.files import read_rows
 from tla.measure.stage import Stage
 from tla.params import UserError
 from tla.train.checkpoints import model_path
+from tla.train.data import VALIDATION
 from tla.train.training import Trainer
 
 ATTACKS = {"pgd": 6, "pgd-restarts": 10}
@@ -133,6 +134,13 @@ def test_another_attack_trains_nothing_and_runs_alone(study, run, monkeypatch):
     assert study.again() == ["seed-0 suite-mim", "seed-0 suite-mim", "seed-1 suite-mim",
                              "seed-1 suite-mim"]
     assert rows.mim_last.notna().all()
+
+
+def test_a_pilot_sees_validation_images_and_no_other(study, run):
+    rows = run("study", {"variants.part": "validation"})["suite"]
+    for position, (_, own) in enumerate(rows.groupby("seed")):
+        held = Stage(study.params(CHANGES)).data.split(position, VALIDATION)
+        assert set(own.idx) <= set(held.idx.tolist()) and own["pgd-restarts_last"].notna().all()
 
 
 def test_an_interrupted_variant_continues_to_the_same_rows(run, monkeypatch, tmp_path):

@@ -1,10 +1,12 @@
 """Small text files that diff well: sorted keys, fixed rounding, written whole or not at all."""
 
 import gzip
+import io
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 DIGITS = 4
@@ -60,3 +62,16 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 def read_rows(path: Path) -> pd.DataFrame:
     """Rows as written by `write_rows`."""
     return pd.read_csv(path, compression="gzip")
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays by name, compressed; no time stamp, so that equal arrays are equal bytes."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays as written by `write_arrays`; never a pickle."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -105,7 +105,7 @@ class Model:
     """
 
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
-                          "wide-resnet", "resnet50-tiny"]
+                          "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
     mean: list[Real] | None
     std: list[Positive] | None
@@ -232,6 +232,14 @@ class Draws:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class Broken:
+    """Test images that a gradient attack broke on the first seed: at most so many are kept."""
+
+    attack: Name
+    images: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Evaluate:
     """The suite: every attack by name; gradient attacks see `batch` images at a time.
 
@@ -245,6 +253,7 @@ class Evaluate:
     sample_seed: Natural
     images: dict[Name, Count]
     seeds: dict[Name, Seeds]
+    broken: Broken
     attacks: Suite
 
     def __post_init__(self):
@@ -260,9 +269,12 @@ class Evaluate:
                 raise ValueError(f"attacks.{name} must be of kind {name}")
         if unknown := sorted((self.images.keys() | self.seeds.keys()) - self.attacks.keys()):
             raise ValueError(f"images or seeds name attacks that are not listed: {unknown}")
+        if not self._budgets(self.broken.attack):
+            raise ValueError(f"broken.attack: {self.broken.attack!r} is no gradient attack of the "
+                             "suite")
 
     def _budgets(self, name: str) -> int:
-        attack = self.attacks[name]
+        attack = self.attacks.get(name)
         return len(attack.steps) if isinstance(attack, Attack) else 0
 
     def outcomes(self, name: str) -> list[str]:
@@ -548,9 +560,10 @@ class Gain:
 class Variants:
     """Models with other values than the study's, and what is asked of them; all may be empty.
 
-    `attacks`: of the suite, and how many test images of a seed each sees.
+    `attacks`: of the suite, and how many images of a seed each sees; `part`: of which these are.
     """
 
+    part: Literal["validation", "test"]
     attacks: dict[Name, Count]
     trained: dict[Name, Variant]
     scale: Scale | None
@@ -636,6 +649,9 @@ class Params:
             if not {self.seeds[1]} <= set(seeds) <= set(self.seeds):
                 raise ValueError(f"evaluate.seeds.{name} must hold the second seed, where signs "
                                  "of masking are looked for, and no others than seeds")
+        broken = self.evaluate.broken.attack
+        if self.seeds[0] not in self.evaluate.seeds.get(broken, self.seeds):
+            raise ValueError(f"evaluate.broken.attack: {broken} does not see the first seed")
         self._refuse_foreign_variants()
 
     def _refuse_foreign_variants(self) -> None:

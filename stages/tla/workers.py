@@ -82,14 +82,15 @@ def _call_inherited(item):
 def _keep_freed_memory() -> None:
     """Have glibc keep freed tensors: fresh pages for each cost up to a third of an attack.
 
-    A gigabyte, as thousands of images at a time free hundreds of megabytes at a step's end.
+    Up to a gigabyte, as thousands of images at a time free hundreds of megabytes at a step's end;
+    a tensor as large as a data set still comes from the system, or the heap would be riddled.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):    # another C library
         return
-    for parameter in (-1, -3):                      # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        mallopt(parameter, 1 << 30)
+    for parameter, size in ((-1, 1 << 30), (-3, 1 << 26)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        mallopt(parameter, size)
 
 
 # GPUs of this machine

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tla.measure.answers import Columns, check_model
 from tla.measure.draws import announced
@@ -183,7 +184,12 @@ class Stage:
         columns = self.kept(model, job.seed, one.name, key,
                             lambda: job.function(network, split, **settings))
         frame = {"seed": job.seed, "idx": split.idx.cpu().numpy(), "label": split.y.cpu().numpy()}
-        return pd.DataFrame(frame | {name: column.numpy() for name, column in columns.items()})
+        return pd.DataFrame(frame | {name: _series(column) for name, column in columns.items()})
+
+
+def _series(column: Tensor) -> np.ndarray | list[np.ndarray]:
+    """A column of a table: numbers, or an array an image."""
+    return column.numpy() if column.ndim == 1 else list(column.numpy())
 
 
 def _joined(slices: list[Slice], frames: list[pd.DataFrame]) -> dict[tuple[str, int], pd.DataFrame]:

@@ -27,12 +27,13 @@ def interval(values: pd.Series, rows: pd.DataFrame, shared: bool) -> dict[str, f
         "images": rows.idx[seen].nunique(), "seeds": len(seeds)}
 
 
-def accuracy_table(rows: Variants) -> pd.DataFrame:
-    """The accuracy of every model of every variant under every outcome."""
+def accuracy_table(rows: Variants, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The compute and the accuracy of every model of every variant, a line per outcome."""
     lines = []
     for variant, models in rows.items():
         for model, part in models.items():
-            lines += [{"variant": variant, "model": model} | line for line in accuracy_lines(part)]
+            about = {"variant": variant, "model": model, "compute": computed(costs[variant], model)}
+            lines += [about | line for line in accuracy_lines(part)]
     return pd.DataFrame(lines)
 
 

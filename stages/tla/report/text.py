@@ -44,6 +44,7 @@ def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
     names, variants = list(TABLES), params.variants
     names += ["scale", "scale-trend"] if variants.scale else []
     names += ["gain"] if variants.gain else []
+    names += ["variants"] if pilot(params) else []
     found = {name: read_table(params, name, root) for name in names}
     return found | {"trials": read_trials(params, root)}
 
@@ -171,13 +172,32 @@ def trial_facts(params: Params, trials: pd.DataFrame) -> dict:
     return {"chosen": chosen, "trials": trials.groupby("method").size().to_dict()}
 
 
+def pilot(params: Params) -> bool:
+    """Whether the study's variants are recipes that were tried on validation images."""
+    return bool(params.variants.trained) and params.variants.part == "validation"
+
+
+def pilot_lines(params: Params, accuracy: pd.DataFrame) -> list[dict]:
+    """A line per variant and model of a pilot: what is changed, compute, accuracy by outcome."""
+    lines = []
+    for (name, model), part in accuracy.groupby(["variant", "model"], sort=False):
+        changes = params.variants.trained[name].changes.items()
+        lines.append({"variant": name, "model": model, "compute": part.compute.iloc[0],
+                      "changed": ", ".join(f"{key}: {value}" for key, value in changes),
+                      "images": part.images.max(), "seeds": part.seeds.max(),
+                      "accuracy": dict(zip(part.outcome, part.accuracy, strict=True))})
+    return lines
+
+
 def variant_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
-    """What the template says of scale and of the gain; None of what the study has no variants."""
-    found = dict.fromkeys(("scale", "gain"))
+    """What the template says of scale, gain and pilot; None of what the study has no variants."""
+    found = dict.fromkeys(("scale", "gain", "pilot"))
     if "scale" in tables:
         found["scale"] = scale_facts(params, tables["scale"], tables["scale-trend"])
     if "gain" in tables:
         found["gain"] = gain_facts(tables["gain"])
+    if "variants" in tables:
+        found["pilot"] = pilot_lines(params, tables["variants"])
     return found
 
 

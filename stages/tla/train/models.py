@@ -102,6 +102,7 @@ BODIES = {
     "convnet-bn": convnet_bn,
     "paper-convnet": networks.paper_convnet,
     "preact-resnet18": networks.preact_resnet18,
+    "preact-resnet18-s2d": networks.preact_resnet18_s2d,
     "wide-resnet": networks.wide_resnet,
     "resnet50-tiny": networks.resnet50_tiny,
 }

@@ -143,6 +143,17 @@ def preact_resnet18(shape: tuple[int, int, int], widths: list[int]) -> nn.Module
     return nn.Sequential(stem, *units, nn.BatchNorm2d(widths[-1]), nn.ReLU(), GlobalAverage())
 
 
+def preact_resnet18_s2d(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
+    """`preact_resnet18` of an image's 2x2 blocks: a quarter of the pixels, four times the channels.
+
+    The space-to-depth stem of Ridnik et al. 2021 (there 4x4 blocks); for images of even sides. With
+    equal widths it has nearly the same weights and takes about a quarter of the multiply-adds.
+    """
+    channels, height, width = shape
+    return nn.Sequential(nn.PixelUnshuffle(2),
+                         *preact_resnet18((4 * channels, height // 2, width // 2), widths))
+
+
 def wide_resnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
     """Three stages of five wide units; leaky ReLU, so an embedding may be negative.
 

@@ -133,7 +133,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             factor = lr_factor(train, done, train.epochs * self.steps_per_epoch)
             group["lr"] = self.weights.lr * factor
-        x, y = self._augment("augment", self.train.x[rows]), self.train.y[rows]
+        x, y = self._augmentation("augment")(self.train.x[rows]), self.train.y[rows]
         x, y = self.part.share(x), self.part.share(y)
         with self._precision():
             x_adv = self._images(x, y, done)
@@ -165,13 +165,16 @@ class Trainer:
                          train.label_smoothing, self.streams["attack"], self.part)
 
     def _miner(self, pool: int) -> Miner:
+        generator = self.streams["mining"]
         with blamed(self.params.config):
-            return Miner(self.train.x, self.train.y, pool, partial(self._augment, "mining"),
-                         self.streams["mining"], self.part)
+            return Miner(self.train.x, self.train.y, pool, self._augmentation("mining"), generator,
+                         self.part)
 
-    def _augment(self, use: str, x: Tensor) -> Tensor:
+    def _augmentation(self, use: str) -> Callable[[Tensor], Tensor]:
+        """Crops and flips with random numbers of one use; it does not hold the trainer alive."""
         train = self.params.train
-        return augment(x, train.crop_padding, train.flip, self.streams[use])
+        return partial(augment, padding=train.crop_padding, flip=train.flip,
+                       generator=self.streams[use])
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.network(x)[0]

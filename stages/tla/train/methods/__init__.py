@@ -66,7 +66,7 @@ def variant_of(params: Params, name: str) -> Params:
     for key in changes:
         if key.split(".")[0] not in VARIED:
             raise UserError(f"{place}: {key}: only {', '.join(VARIED)} can be varied")
-    nothing = {"attacks": {}, "trained": {}, "scale": None, "gain": None}
+    nothing = {"part": "test", "attacks": {}, "trained": {}, "scale": None, "gain": None}
     return changed(params, {"variants": nothing} | changes, place)
 
 
