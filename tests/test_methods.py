@@ -420,7 +420,8 @@ def test_a_model_is_trained_at_the_learning_rate_of_its_method(optimizer, small,
 
 @pytest.mark.parametrize(("name", "key"), [("at", "at"), ("tla-b20", "tla")])
 def test_a_diverging_training_names_the_learning_rate_to_lower(name, key, small, dataset):
-    params = small({f"methods.{key}.lr": 100.0, "train.optimizer": "sgd"})
+    params = small({f"methods.{key}.lr": 100.0, "train.weight_decay": 1e5,
+                    "train.optimizer": "sgd"})
     with pytest.raises(Diverged) as stopped:
         trainer_of(name, params, dataset).epoch()
     assert isinstance(stopped.value, UserError) and "\n" not in str(stopped.value)
