@@ -82,7 +82,8 @@ def measured(stage: Scored, jobs: list[Job]) -> dict[str, pd.DataFrame]:
         if sources := stage.sources():
             rows["transfer"] = stage.transferred(sources)
         if stage.embeds():
-            seen = represent.measured(stage, stage.name, stage.seed)
+            seen = represent.detected(stage, stage.name, stage.seed)
+            seen |= represent.retrieved(stage, stage.name, stage.seed)
             rows |= {name: seen[name] for name in ("detect", "neighbors")}
     except ValueError as error:     # it stopped being fit on an image that an attack made
         raise UserError(f"{stage.name}: {error}") from None
