@@ -12,8 +12,10 @@ from tla.files import write_metrics, write_table, write_text
 from tla.report import figures
 from tla.report.fill import fill
 from tla.report.hypotheses import Summary, load_summary, path_of, studied
-from tla.report.labels import outcome_label
+from tla.report.labels import outcome_label, p_value
 from tla.report.ledger import counts, headline, ledger
+from tla.report.text import read_tables
+from tla.report.verdicts import verdict_text
 from tla.train.methods import load_study
 
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
@@ -25,11 +27,6 @@ ALL = ["claim", "verdict", "uncorrected", "study", "measured by", *BRIEF[4:], "d
 def number(value: float, form: str) -> str:
     """A number as text, empty where there is none."""
     return "" if pd.isna(value) else form.format(value)
-
-
-def p_value(p: float) -> str:
-    """A p value as text, empty where there is none."""
-    return "<0.001" if p < 0.001 else number(p, "{:.2g}")
 
 
 def lies(line) -> str:
@@ -54,7 +51,7 @@ def cells(line) -> dict[str, str]:
         "data": DATA[line.data], "study": line.study, "the paper says": line.says,
         "published": number(line.published, "{:+.2f}"),
         "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
-        "ours": number(line.ours, "{:+.2f}") + (" ⚑" if line.masked is True else ""),
+        "ours": number(line.ours, "{:+.2f}") ,
         "95 % interval": number(line.low, "[{:+.2f}, ") + number(line.high, "{:+.2f}]"),
         "had to exceed": number(wanting, "{:.1f}"),
         "published lies": lies(line), "images": number(line.images, "{:,.0f}"),
@@ -98,11 +95,24 @@ def without_verdict(table: pd.DataFrame, summary: Summary) -> dict[str, list | d
     return {"reasons": reasons, "waiting": waiting}
 
 
-def markdown(template: str, table: pd.DataFrame, summary: Summary) -> str:
-    """claims.md: verdicts on the claims' own data, their picture, then every line."""
+def boxes(summary: Summary) -> dict[str, str]:
+    """What each study of data of the paper says in short, by the name of the study."""
+    found = {}
+    for data, names in summary.studies.items():
+        for name in names if data != "any" else []:
+            params = load_study(path_of(name))
+            found[name] = verdict_text(params, read_tables(params), whole=False)
+    return found
+
+
+def markdown(template: str, table: pd.DataFrame, summary: Summary, said: dict[str, str]) -> str:
+    """claims.md: verdicts on the claims' own data, their picture, then every line.
+
+    said: the boxes of the studies, by name.
+    """
     first = headline(table)
-    return fill(template, total=len(first), level=summary.level, counts=counts(table, "verdict"),
-                uncorrected=counts(table, "uncorrected"),
+    return fill(template, total=len(first), said=said, level=summary.level,
+                counts=counts(table, "verdict"), uncorrected=counts(table, "uncorrected"),
                 same=[called(line) for line in first[first.same_as.notna()].itertuples()],
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],
@@ -127,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     table = ledger(summary, {name: load_study(path_of(name)) for name in studied(summary)})
     write_table(out / "claims.csv", table, exact=True)
     template = Path(__file__).with_suffix(".md").read_text()
-    write_text(out / "claims.md", markdown(template, table, summary))
+    write_text(out / "claims.md", markdown(template, table, summary, boxes(summary)))
     first = headline(table)
     unit = [claim.id for claim in summary.claims if claim.kind != "cost"]   # those have percent
     drawn = first[(first.verdict != "not run") & first.claim.isin(unit)]

@@ -1,6 +1,6 @@
-"""Put results of the studies, and of the benchmarks, between their markers in README.md.
+"""Put results of studies into README.md, and those of the benchmarks into docs/speed.md.
 
-`make repro` and `make bench` end with it.
+Between markers; `make repro` and `make bench` end with it.
 """
 
 import tla.guard  # noqa: F401
@@ -9,24 +9,67 @@ from pathlib import Path
 
 import pandas as pd
 
+from claims import DATA
 from tla.files import write_text
 from tla.params import Params
-from tla.report.text import read_tables, results_table
-from tla.train.methods import load_study
+from tla.report.labels import attack_of, percent, points
+from tla.report.ledger import headline
+from tla.report.text import lookup, read_tables, sample_heads
+from tla.report.verdicts import LEAD, READING, verdict_text
+from tla.train.methods import label, load_study
 
-START = "<!-- results of {}: written by stages/readme.py -->\n"
-END = "<!-- end of results -->"
+START = "<!-- {}: written by stages/readme.py -->\n"
+END = "<!-- end -->"
 ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
 NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
-STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
+STUDIES = ("experiments/mnist-fast/params.yaml",)
+METHODS = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
+SHOWN = ("clean", READING, "autoattack_worst")
+
+
+def verdict(params: Params, root: Path = Path()) -> str:
+    """What a study says of the claims, in short, and of what images."""
+    tables = read_tables(params, root)
+    about = (f"[{params.dataset}](reports/{params.dataset}/REPORT.md), L∞ eps = "
+             f"{params.attack.eps:.4g}, {tables['accuracy'].images.max():,} test images:")
+    return f"{about}\n\n{verdict_text(params, tables, whole=False)}"
+
+
+def not_run(root: Path = Path()) -> str:
+    """How many comparisons of the paper no study here has made, and for want of which data."""
+    first = headline(pd.read_csv(root / "reports" / "claims.csv"))
+    first = first[first.same_as.isna()]
+    waiting = first.data[first.verdict == "not run"].map(DATA).value_counts(sort=False)
+    if waiting.empty:
+        return "Nothing: each of the paper's claims was read from a study."
+    counted = ", ".join(f"{n} on {data}" for data, n in waiting.items())
+    return f"{waiting.sum()} of {len(first)} comparisons that the paper makes: {counted}."
 
 
 def results(params: Params, root: Path = Path()) -> str:
-    """The results table of a study, and what its report says can and cannot be resolved."""
-    report = (root / "reports" / params.dataset / "REPORT.md").read_text()
-    said = report.partition("\n## What ")[2].partition("\n\n")[2].partition("\n\n## ")[0]
-    table = results_table(params, read_tables(params, root), commands=params.root == ".")
-    return f"{table}\n\n{said}"
+    """Accuracy of a few methods in percent, and what each is ahead of AT by."""
+    tables, baseline = read_tables(params, root), LEAD[2]
+    heads, lines = sample_heads(params, tables["accuracy"]), []
+    accuracy = lookup(tables["accuracy"], "model", "outcome")
+    differences = lookup(tables["differences"], "model", "baseline", "outcome")
+    for model in METHODS:
+        if model in params.models:
+            line = {"method": label(model, params)}
+            line |= {heads[name]: percent(accuracy[model, name]["accuracy"]) for name in SHOWN}
+            ahead = f"minus {label(baseline, params)}, {attack_of(READING)}"
+            lines.append(line | {ahead: _ahead(differences, model, baseline)})
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def _ahead(differences: dict[tuple, dict], model: str, baseline: str) -> str:
+    """A difference with its interval, points; a pair is in the table in one order."""
+    if model == baseline:
+        return "–"
+    line, sign = differences.get((model, baseline, READING)), 1
+    if line is None:
+        line, sign = differences[baseline, model, READING], -1
+    low, high = sorted((sign * line["low"], sign * line["high"]))
+    return f"{points(sign * line['difference'])} [{points(low)}, {points(high)}]"
 
 
 def benchmarks(root: Path = Path()) -> str:
@@ -49,26 +92,34 @@ def benchmarks(root: Path = Path()) -> str:
     return f"{table}\n\nMachine: {machine}."
 
 
-def updated(readme: str, dataset: str, text: str) -> str:
-    """The README with the text between a study's markers replaced.
+def updated(page: str, block: str, text: str) -> str:
+    """A page with the text between a block's markers replaced.
 
     Raises ValueError without the markers.
     """
-    before, found, rest = readme.partition(START.format(dataset))
+    before, found, rest = page.partition(START.format(block))
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise ValueError(f"README.md lacks the lines {START.format(dataset).strip()} and {END}")
-    return f"{before}{found}\n{text}\n\n{END}{after}"
+        raise ValueError(f"a page lacks the lines {START.format(block).strip()} and {END}")
+    return f"{before}{found}\n{text.strip()}\n\n{END}{after}"
+
+
+def pages(root: Path = Path()) -> dict[Path, str]:
+    """The pages with today's numbers."""
+    readme, speed = root / "README.md", root / "docs" / "speed.md"
+    text = readme.read_text()
+    for study in STUDIES:
+        params = load_study(root / study)
+        text = updated(text, f"verdict of {params.dataset}", verdict(params, root))
+        text = updated(text, f"table of {params.dataset}", results(params, root))
+    text = updated(text, "not run", not_run(root))
+    return {readme: text, speed: updated(speed.read_text(), "table of make bench",
+                                         benchmarks(root))}
 
 
 def main() -> None:
-    path = Path("README.md")
-    readme = path.read_text()
-    for study in STUDIES:
-        params = load_study(study)
-        readme = updated(readme, params.dataset, results(params))
-    readme = updated(readme, "make bench", benchmarks())
-    write_text(path, readme)
+    for path, text in pages().items():
+        write_text(path, text)
 
 
 if __name__ == "__main__":

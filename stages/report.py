@@ -28,6 +28,7 @@ from tla.report.text import (
     swept_outcomes,
 )
 from tla.report.tuning import drawn_against, winners
+from tla.report.verdicts import verdict_text
 from tla.train.methods import label
 from tla.workers import map_parallel
 
@@ -169,7 +170,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in params.represent.models:
         distances[name] = read_metrics(folder / "metrics" / f"represent-{name}.json")
     template = Path(__file__).with_suffix(".md").read_text()
-    write_text(folder / "REPORT.md", report_text(template, params, tables, distances))
+    verdict = verdict_text(params, tables, whole=True)
+    write_text(folder / "REPORT.md", report_text(template, params, tables, distances, verdict))
     write_metrics(folder / "headline.json", headline(params, tables))
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_pipeline import FLOORS, NEUTRAL, closure, floor
 
-from claims import as_markdown, called, cells, counted, markdown
+from claims import as_markdown, boxes, called, cells, counted, markdown
 from tla.files import read_metrics, write_table
 from tla.params import UserError
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of, path_of, studied
@@ -110,13 +110,12 @@ def test_a_pool_that_a_study_lists_by_name_is_itself(make_params):
     assert model_of("tla-b300", params) == "tla-b300" and model_of("tla", params) == "tla"
 
 
-def test_a_flagged_model_is_marked(study):
+def test_a_line_knows_whether_a_model_of_it_is_flagged(study):
     assert measured(claim(), study).masked.tolist() == [True, True]
     of_alp = claim(id="C98", baseline="alp", primary="cw_last", secondary=[])
     assert measured(of_alp, study).masked.tolist() == [False]
     table = ledger(summary_of(claim(), of_alp), {"digits": study})
-    ours = [cells(line)["ours"] for line in table.itertuples()]
-    assert ours == ["-2.00 ⚑", "+2.00 ⚑", "+1.00"]
+    assert table.masked.tolist() == [True, True, False]
 
 
 def test_one_training_seed_settles_nothing(study):
@@ -259,7 +258,7 @@ def test_without_the_primary_reading_for_a_stated_reason_a_claim_is_not_run(stud
     table = ledger(summary, {"digits": study})
     assert table.verdict.tolist() == ["not run", "exploratory"]
     assert table.outcome.tolist()[1:] == ["cw_last"]
-    text = markdown(TEMPLATE, table, summary)
+    text = markdown(TEMPLATE, table, summary, {})
     assert "- C99, not measured by digits: it is too weak\n" in text and "want of" not in text
 
 
@@ -294,9 +293,10 @@ def test_claims_of_data_that_no_study_has_are_told_apart_too(study):
 
 def test_claims_md_puts_the_headline_first_and_names_what_was_not_run(study):
     summary = summary_of(claim(), claim(id="C98", data="cifar10", published=None))
-    text = markdown(TEMPLATE, ledger(summary, {"digits": study}), summary)
+    text = markdown(TEMPLATE, ledger(summary, {"digits": study}), summary, {"digits": "> box\n"})
     numbers = "0 confirmed, 1 contradicted, 0 not resolved, 0 undefined, 1 not run"
-    assert "2 claims." in text and numbers in text
+    assert f"**{numbers}**, of 2 comparisons." in text and "These are 2 claims" in text
+    assert "> box\n" in text.partition("| C99 ")[0]
     brief, full = text.split("## Every claim, every reading")
     assert brief.count("| C99 ") == 1 and "want of a study of CIFAR-10: C98\n" in brief
     assert "want of a study of MNIST" not in brief
@@ -342,7 +342,7 @@ def test_the_committed_ledger_is_fresh(tmp_path, monkeypatch):
     write_table(tmp_path / "claims.csv", table, exact=True)
     reports = ROOT / "reports"
     assert (tmp_path / "claims.csv").read_text() == (reports / "claims.csv").read_text()
-    assert markdown(TEMPLATE, table, summary) == (reports / "claims.md").read_text()
+    assert markdown(TEMPLATE, table, summary, boxes(summary)) == (reports / "claims.md").read_text()
     found, first = read_metrics(reports / "claims.json"), headline(table)
     assert found == counted(table)
     assert sum(counts(table, "verdict").values()) == first.same_as.isna().sum() < len(first)

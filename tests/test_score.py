@@ -486,13 +486,12 @@ def test_a_stochastic_model_of_ours_is_loaded_and_not_scored(study, dataset):
 
 
 @pytest.mark.slow
-def test_the_readme_loads_a_model_of_ours_from_outside_the_repository(tmp_path):
+def test_the_docs_load_a_model_of_ours_from_outside_the_repository(tmp_path):
     """Its lines, word by word, against a clone of this repository."""
     outside, clone = tmp_path / "outside", tmp_path / "clone"
     outside.mkdir()
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
-    readme = (ROOT / "README.md").read_text()
-    section = readme.partition("**Loading ours**")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "models.md").read_text().partition("## Loading ours")[2]
     shell = re.search(r"```sh\n(.*?)```", section, re.S)[1]
     python = re.search(r"```python\n(.*?)```", section, re.S)[1]
     read = re.search(r"`(dvc\.api\..*?)`", section)

@@ -27,6 +27,11 @@ def attack_label(outcome: Outcome) -> str:
     return called if outcome.budget is None else f"{called}-{outcome.budget}"
 
 
+def attack_of(outcome: str) -> str:
+    """'pgd_400_last' -> 'PGD-400'."""
+    return attack_label(Outcome.parse(outcome))
+
+
 def outcome_label(text: str) -> str:
     """'pgd_400_last' -> 'PGD-400, after the last step'; what is no outcome is shown as it is."""
     try:
@@ -38,13 +43,9 @@ def outcome_label(text: str) -> str:
     return f"{attack_label(outcome)}, {CONVENTIONS[outcome.convention]}"
 
 
-def model_labels(params: Params, masking: pd.DataFrame) -> dict[str, str]:
-    """Label of every model, with ⚑ after those that show a sign of gradient masking."""
-    marked = flagged(masking)
-    found = {}
-    for name in params.models:
-        found[name] = label(name, params) + (" ⚑" if name in marked else "")
-    return found
+def model_labels(params: Params) -> dict[str, str]:
+    """Label of every model of a study."""
+    return {name: label(name, params) for name in params.models}
 
 
 def flagged(masking: pd.DataFrame) -> list[str]:
@@ -60,3 +61,10 @@ def percent(value: float) -> str:
 def points(difference: float) -> str:
     """0.012 -> '+1.2'."""
     return f"{100 * difference:+.1f}"
+
+
+def p_value(p: float) -> str:
+    """A p value as text, empty where there is none."""
+    if pd.isna(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.2g}"

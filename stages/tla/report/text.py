@@ -11,7 +11,7 @@ from tla.report.curves import norm_facts
 from tla.report.detection import works_against
 from tla.report.fill import fill
 from tla.report.gain import added, gain_facts
-from tla.report.labels import attack_label, flagged, model_labels, percent, points
+from tla.report.labels import attack_label, attack_of, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
 from tla.report.published import long_run, poster_auc, published, short_run
 from tla.report.scale import scale_facts
@@ -77,9 +77,9 @@ def lookup(table: pd.DataFrame, *keys: str) -> dict[tuple, dict]:
     return {tuple(line[key] for key in keys): line for line in table.to_dict("records")}
 
 
-def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: bool) -> str:
-    """Accuracy in percent, one line a model, as Markdown; `commands` adds what makes the line."""
-    label, heads = model_labels(params, tables["masking"]), sample_heads(params, tables["accuracy"])
+def results_table(params: Params, tables: dict[str, pd.DataFrame]) -> str:
+    """Accuracy in percent, one line a model, as Markdown."""
+    label, heads = model_labels(params), sample_heads(params, tables["accuracy"])
     accuracy, lines = lookup(tables["accuracy"], "model", "outcome"), []
     for model in params.models:
         line = {"method": label[model]}
@@ -88,8 +88,6 @@ def results_table(params: Params, tables: dict[str, pd.DataFrame], commands: boo
         robust = accuracy[model, "robust"]
         line["robust, 95 % interval"] = f"{percent(robust['low'])}–{percent(robust['high'])}"
         line["robust, over seeds"] = spread(robust)
-        if commands:
-            line["command"] = f"`dvc repro evaluate@{model}`"
         lines.append(line)
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
@@ -202,22 +200,20 @@ def variant_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
 
 
 def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
-                distances: dict[str, dict]) -> str:
-    """The whole page. tables: those of read_tables; distances: by model, its class distances."""
-    label, leaking = model_labels(params, tables["masking"]), tables["label-leaking"]
+                distances: dict[str, dict], verdict: str) -> str:
+    """The whole page.
+
+    tables: those of read_tables; distances: by model, its class distances; verdict: the box.
+    """
+    label, leaking = model_labels(params), tables["label-leaking"]
     filters = {"percent": percent, "points": points, "comma": "{:,}".format, "area": area,
                "resolved": resolved, "label": label.get, "attack": attack_of, "added": added}
     return fill(
         template, filters, params=params, distances=distances, signs=SIGNS,
-        results=results_table(params, tables, commands=False),
+        results=results_table(params, tables), verdict=verdict,
         tables={name: table.to_dict("records") for name, table in tables.items()},
         flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
         **embedding_facts(params, tables), **aware_facts(params, tables),
         **variant_facts(params, tables), **trial_facts(params, tables["trials"]))
-
-
-def attack_of(outcome: str) -> str:
-    """'pgd_400_last' -> 'PGD-400'."""
-    return attack_label(Outcome.parse(outcome))

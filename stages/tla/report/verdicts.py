@@ -1,0 +1,122 @@
+"""The box at the head of a report: what one study says of the paper's claims, in a few lines."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tla.outcomes import Outcome
+from tla.params import Params
+from tla.report.curves import is_of_norm
+from tla.report.fill import fill
+from tla.report.hypotheses import Claim, Summary, load_summary, model_of
+from tla.report.labels import outcome_label, p_value, percent
+from tla.report.ledger import EXPLORATORY, corrected, readings
+from tla.report.signs import SIGNS
+from tla.report.text import lookup
+from tla.train.methods import label
+
+SUMMARY = "experiments/summary/params.yaml"
+TEMPLATE = Path(__file__).parents[2] / "verdict.md"
+TOPICS = {"attack": "accuracy under attack", "clean": "accuracy on clean images",
+          "norms": "accuracy in another norm", "knn": "retrieval under attack",
+          "auc": "AUC of misclassification detection", "cost": "cost of training"}
+LEAD = ("attack", "tla", "at")      # the group that the box speaks of first
+READING = "pgd-restarts_last"       # that a group is read by, where one of its claims is
+
+
+def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
+    """The lines of the ledger that one study has; of claims that it lacks a model of, none."""
+    study, lines = params.dataset, []
+    for claim in summary.claims:
+        own = study in summary.studies.get(claim.data, [])
+        if own or study in summary.beside:
+            lines += readings(claim, study, params, own, summary.level)
+    return corrected(pd.DataFrame(lines), summary.level) if lines else pd.DataFrame()
+
+
+def topic_of(claim: Claim) -> str:
+    """What a claim is about, a key of TOPICS."""
+    if claim.kind != "accuracy":
+        return claim.kind
+    outcome = Outcome.parse(claim.primary)
+    if is_of_norm(outcome):
+        return "norms"
+    return outcome.attack if outcome.attack in TOPICS else "attack"
+
+
+def claim_groups(summary: Summary, params: Params, table: pd.DataFrame) -> dict[tuple, list[dict]]:
+    """Lines of the ledger that read claims by what is compared: (topic, model, baseline).
+
+    Of each claim the primary reading, by PGD with restarts first; a claim that is the comparison of
+    another is left out. Where the study has data of the paper, claims about other data are too.
+    """
+    claims, found = {claim.id: claim for claim in summary.claims}, {}
+    lines = table[table.same_as.isna()]
+    if (lines.own_data & (lines.data != "any")).any():
+        lines = lines[lines.own_data]
+    lines = lines.sort_values("outcome", key=lambda of: of != READING, kind="stable")
+    for line in lines.to_dict("records"):
+        claim = claims[line["claim"]]
+        if line["outcome"] == claim.primary:
+            pair = model_of(claim.model, params), model_of(claim.baseline, params)
+            found.setdefault((topic_of(claim), *pair), []).append(line)
+    return found
+
+
+def signs_of(masking: pd.DataFrame, params: Params) -> dict[str, list[str]]:
+    """By label of every model with a sign of gradient masking, what the signs mean."""
+    found = {}
+    for line in masking.to_dict("records"):
+        meanings = [meaning for sign, meaning in SIGNS.items() if line[f"flag_{sign}"]]
+        if meanings:
+            found[label(line["model"], params)] = meanings
+    return found
+
+
+def group_facts(key: tuple, lines: list[dict], params: Params,
+                differences: dict[tuple, dict]) -> dict:
+    """What the template says of one group: its first reading, AutoAttack's, all its claims."""
+    topic, *pair = key
+    called = ["chance" if name == "chance" else label(name, params) for name in pair]
+    said, autoattack = {}, None
+    for line in lines:
+        said.setdefault(verdict_of(line), []).append(line["claim"])
+    if topic == "attack" and (found := differences.get((*pair, "autoattack_worst"))):
+        autoattack = {"ours": 100 * found["difference"], "low": 100 * found["low"],
+                      "high": 100 * found["high"]}
+    return lines[0] | {"head": f"{' − '.join(called)}, {TOPICS[topic]}", "said": said,
+                       "verdict": verdict_of(lines[0]), "autoattack": autoattack}
+
+
+def verdict_of(line: dict) -> str:
+    """The verdict of a line of the ledger, the uncorrected one where it only explores."""
+    return line["uncorrected"] if line["verdict"] == EXPLORATORY else line["verdict"]
+
+
+def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+    """What the template says of a study; empty where no claim about TLA and AT is read from it."""
+    table = lines_of(summary, params)
+    groups = {} if table.empty else claim_groups(summary, params, table)
+    if LEAD not in groups:
+        return {}
+    differences = lookup(tables["differences"], "model", "baseline", "outcome")
+    found = [group_facts(key, lines, params, differences) for key, lines in groups.items()]
+    lead = found[list(groups).index(LEAD)]
+    accuracy = lookup(tables["accuracy"], "model", "outcome")
+    signs = signs_of(tables["masking"], params)
+    own = [label(name, params) for name in LEAD[1:]]
+    return {"lead": lead, "groups": found, "own": lead["own_data"],
+            "comparisons": int((table.p_holm.notna() & table.same_as.isna()).sum()),
+            "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
+            "signs": {name: means for name, means in signs.items() if name in own},
+            "others": [name for name in signs if name not in own]}
+
+
+def verdict_text(params: Params, tables: dict[str, pd.DataFrame], whole: bool) -> str:
+    """The box as Markdown, `whole` with a table of every group; empty where there is no verdict."""
+    facts = verdict_facts(load_summary(SUMMARY), params, tables)
+    if not facts:
+        return ""
+    filters = {"percent": percent, "comma": "{:,.0f}".format, "outcome": outcome_label,
+               "p": p_value}
+    return fill(TEMPLATE.read_text(), filters, whole=whole, **facts)

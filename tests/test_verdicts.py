@@ -1,0 +1,124 @@
+"""The box at the head of a report, whatever the verdicts are."""
+
+import pandas as pd
+import pytest
+from test_claims import AUC, COLUMNS, claim
+
+from tla.report import verdicts
+from tla.report.hypotheses import Summary
+from tla.report.verdicts import topic_of, verdict_text
+
+PGD = "pgd-restarts_last"
+CLAIMS = (claim(primary="pgd-restarts_last", secondary=[]),)
+
+
+def line(outcome, difference, p, baseline="at", model="tla", seeds=5):
+    """A line of a table of differences whose interval is 1 point to either side."""
+    return [model, baseline, outcome, difference, difference - 0.01, difference + 0.01, p, 0.004, 4,
+            3, 1500, seeds]
+
+
+@pytest.fixture
+def study(params, tmp_path, monkeypatch):
+    """Writes the tables of a study of digits and gives its box; `summary` are its claims."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "reports" / "digits" / "tables"
+    folder.mkdir(parents=True)
+
+    def box(lines, claims=CLAIMS, flags=(), whole=False, own=True):
+        differences = pd.DataFrame(lines, columns=COLUMNS)
+        masking = pd.DataFrame([{"model": name, "cw": 0.0} | {
+            f"flag_{sign}": (name, sign) in flags for sign in verdicts.SIGNS}
+            for name in ("um", "at", "alp", "tla")])
+        accuracy = pd.DataFrame({"model": ["tla", "at"], "outcome": PGD, "accuracy": [0.75, 0.7]})
+        differences.to_csv(folder / "differences.csv", index=False)
+        masking.to_csv(folder / "masking.csv", index=False)
+        pd.DataFrame(columns=AUC).to_csv(folder / "auc-differences.csv", index=False)
+        summary = Summary(config="claims.yaml", level=0.05,
+                          studies={"mnist": ["digits"] if own else []}, beside=["digits"],
+                          claims=list(claims))
+        monkeypatch.setattr(verdicts, "load_summary", lambda path: summary)
+        tables = {"differences": differences, "masking": masking, "accuracy": accuracy}
+        return " ".join(verdict_text(params, tables, whole).replace("\n>", "").split())
+    return box
+
+
+@pytest.mark.parametrize(("difference", "p", "seeds", "said"), [
+    (0.02, 0.001, 5, "How sure:** confirmed; p = 0.001 after"),
+    (0.02, 0.0001, 5, "How sure:** confirmed; p < 0.001 after"),
+    (-0.02, 0.001, 5, "How sure:** contradicted; p = 0.001 after"),
+    (0.005, 0.3, 5, "How sure:** not resolved; p = 0.3 after"),
+    (0.02, 0.001, 1, "How sure:** not resolved; p = 0.001 after")])
+def test_it_says_the_verdict_whatever_that_is(difference, p, seeds, said, study):
+    text = study([line(PGD, difference, p, seeds=seeds)])
+    assert said in text and "1,500 test images" in text
+    assert f"{seeds} training seed{'s' if seeds > 1 else ''}, 95 %" in text
+    low, high = 100 * difference - 1, 100 * difference + 1
+    assert f"{100 * difference:+.1f} [{low:+.1f}, {high:+.1f}] points** under PGD, restarts" in text
+    assert "75.0 against 70.0 %; the paper says +1.0." in text
+    assert ("more than 1.0 points could have been told" in text) == ("not resolved" in said)
+
+
+def test_p_is_corrected_for_the_comparisons_of_the_study(study):
+    claims = [claim(primary=PGD, secondary=[]), claim(id="C98", secondary=[])]
+    text = study([line(PGD, 0.02, 0.03), line("mim_last", 0.02, 0.04)], claims)
+    assert "not resolved; p = 0.06 after correction for 2 comparisons" in text
+
+
+def test_on_other_images_than_the_papers_it_decides_nothing(study):
+    text = study([line(PGD, 0.02, 0.001)], own=False)
+    assert "so this decides no claim; p = 0.001, not corrected" in text
+    assert "the paper says" not in text and "confirmed" not in text
+
+
+def test_autoattack_is_named_where_it_was_run(study):
+    assert "AutoAttack" not in study([line(PGD, 0.02, 0.001)])
+    text = study([line(PGD, 0.02, 0.001), line("autoattack_worst", -0.01, 0.2)])
+    assert "Under AutoAttack -1.0 [-2.0, +0.0]." in text
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    ([], "neither TLA nor AT shows a sign of gradient masking."),
+    ([("tla", "rise")], "TLA shows a sign of gradient masking (accuracy rises with eps)."),
+    ([("alp", "rise")], "neither TLA nor AT shows a sign of gradient masking. ALP shows one."),
+    ([("alp", "cw"), ("um", "cw")], "UM, ALP show one."),
+    ([("tla", "rise"), ("at", "square"), ("at", "cw")],
+     "AT shows a sign of gradient masking (Square breaks more than PGD; the C&W loss breaks more "
+     "than cross-entropy), TLA shows a sign of gradient masking (accuracy rises with eps).")])
+def test_signs_of_masking_are_said_of_whom_they_are(flags, said, study):
+    text = study([line(PGD, 0.02, 0.001)], flags=flags)
+    assert text.endswith(said)
+
+
+def test_the_table_has_a_line_for_each_comparison_and_all_its_claims(study):
+    claims = [claim(secondary=[]), claim(id="C98", primary=PGD, secondary=[]),
+              claim(id="C97", primary="clean", secondary=[]),
+              claim(id="C96", baseline="alp", primary=PGD, secondary=[])]
+    text = study([line("mim_last", 0.005, 0.4), line(PGD, 0.02, 0.001), line("clean", -0.02, 0.001),
+                  line(PGD, 0.02, 0.001, baseline="alp")], claims, whole=True)
+    assert "| TLA − AT, accuracy under attack | confirmed | +2.0 | [+1.0, +3.0] | 0.004 |  | C98 " \
+        "confirmed; C99 not resolved |".replace("  ", " ") in text
+    assert "| TLA − AT, accuracy on clean images | contradicted | -2.0 |" in text
+    assert "| TLA − ALP, accuracy under attack | confirmed |" in text
+    assert text.count("| TLA − ") == 3
+
+
+def test_a_study_that_no_claim_is_read_from_has_no_box(study):
+    assert study([line(PGD, 0.02, 0.001, baseline="alp")]) == ""
+
+
+@pytest.mark.parametrize(("changes", "topic"), [
+    ({}, "attack"), ({"primary": "clean"}, "clean"), ({"primary": "l2_mean_worst"}, "norms"),
+    ({"primary": "knn"}, "knn"), ({"primary": "autoattack_worst"}, "attack"),
+    ({"kind": "auc", "primary": "mixture, eps x 1.5", "secondary": []}, "auc")])
+def test_claims_are_grouped_by_what_they_are_about(changes, topic):
+    assert topic_of(claim(**changes)) == topic and topic in verdicts.TOPICS
+
+
+def test_claims_about_other_data_are_no_part_of_the_papers_own(params, study):
+    """The same reading of this study explores them; it would stand in the box twice."""
+    claims = [claim(primary=PGD, secondary=[]),
+              claim(id="C98", data="cifar10", primary=PGD, secondary=[])]
+    assert "C98" not in study([line(PGD, 0.02, 0.001)], claims, whole=True)
+    both = study([line(PGD, 0.02, 0.001)], claims, whole=True, own=False)
+    assert "C98, C99" in both
