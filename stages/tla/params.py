@@ -71,7 +71,7 @@ def _number(value: object) -> object:
     return value
 
 
-def _different(values: list) -> list:
+def different(values: list) -> list:
     shown = [f"{value:g}" if isinstance(value, float) else value for value in values]
     if len(set(shown)) < len(shown):    # columns are named so
         raise ValueError("a value stands twice")
@@ -96,10 +96,11 @@ Pixels = Annotated[Integer, Field(ge=1, le=10**5)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=300)]    # of one line
-Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+# One line, in which no table, link or HTML of a report can begin or end.
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f<>\[\]|`\\]+$", max_length=300)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(different)]
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_increasing)]
-Factors = Annotated[list[Factor], Field(min_length=1), AfterValidator(_different)]
+Factors = Annotated[list[Factor], Field(min_length=1), AfterValidator(different)]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -417,7 +418,7 @@ class Norms:
 
     images: Count
     l2_radii: Annotated[list[Radius], Field(min_length=1), AfterValidator(_increasing),
-                        AfterValidator(_different)]
+                        AfterValidator(different)]
     l0_radii: Annotated[list[Pixels], Field(min_length=1), AfterValidator(_increasing)]
     apgd: Apgd
     ddn: Ddn
@@ -508,7 +509,7 @@ class Ood:
 
     images: Count
     sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]],
-                       Field(min_length=1), AfterValidator(_different)]
+                       Field(min_length=1), AfterValidator(different)]
 
 
 @dataclass(frozen=True, config=CHECKED)
