@@ -15,7 +15,7 @@ from conftest import PARAMS, prepare_digits
 from small_study import CPU, edit
 
 import tune
-from tla.params import Range, UserError
+from tla.params import Range, UserError, load_params
 from tla.report.tuning import (
     COLUMNS,
     best_first,
@@ -164,7 +164,6 @@ def test_a_broken_space_is_refused(space, write_params):
 def study(dataset, write_params, monkeypatch, tmp_path):
     """A function that writes the small study with other values; `trained`: seed, method, trial."""
     monkeypatch.chdir(tmp_path)
-    prepare_digits(Path("data", "digits", "prepared"), load_study(write_params(SMALL)))
     monkeypatch.setattr(tune, "deterministic", lambda: CPU)
     monkeypatch.setattr(tune, "map_parallel", lambda function, items, *_, **__:
                         [function(item) for item in items])
@@ -177,7 +176,9 @@ def study(dataset, write_params, monkeypatch, tmp_path):
     monkeypatch.setattr(tune, "answers", noted)
 
     def write(changes=None):
-        return str(write_params(SMALL | (changes or {})))
+        path = write_params(SMALL | (changes or {}))
+        prepare_digits(Path("data", "digits", "prepared"), load_params(path))
+        return str(path)
     write.trained = trained
     return write
 
