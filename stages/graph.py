@@ -27,7 +27,8 @@ MARK = "      # rows of variants, if the study has any\n"
 
 def placed(graph: str, params: Params) -> str:
     """The graph in the folders of a study, by its parameter file."""
-    graph = re.sub(r"\b(data|reports)/[a-z0-9-]+(?=/)", rf"\1/{params.dataset}", graph)
+    before = re.search(r"data/([a-z0-9-]+)/prepared", graph)[1]
+    graph = re.sub(rf"\b(data|reports)/{before}(?=/)", rf"\1/{params.dataset}", graph)
     graph = re.sub(r"(?m)^(  - .* of )[a-z0-9-]+:$", rf"\g<1>{params.dataset}:", graph)    # plots
     graph = re.sub(r"(?m)^(    wdir: ).*$", rf"\g<1>{params.root}", graph)
     graph = re.sub(r'"[./]+(?=/reports/)', f'"{params.root}', graph)

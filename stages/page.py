@@ -45,7 +45,7 @@ def body(path: Path) -> Markup:
     html = MarkdownIt("commonmark", {"html": False}).enable("table").render(path.read_text())
     html = re.sub(r"(</?h)(\d)", lower_heading, html)
     html = re.sub(r'src="(.+?)\.png"', picture, html)
-    html = re.sub(r'href="(.+?)"', download, html)
+    html = re.sub(r'href="([^#"].*?)"', download, html)
     html = html.replace("<table>", f"{SCROLL}<table>").replace("</table>", "</table></div>")
     html = re.sub(r"<p>(<img.+?>)</p>", r"<figure>\1</figure>", html)
     return Markup(re.sub(r"<td[^>]*>([^<]{30,})</td>", r'<td class="long">\1</td>', html))
