@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tla.params import UserError
+
 DIGITS = 4
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one move, creating its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file in one move, creating its folder. Raises UserError where that cannot be done."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
         unfinished.replace(path)
-    finally:
+    except OSError as error:
         unfinished.unlink(missing_ok=True)      # a full disk keeps no half of it
+        raise UserError(f"{path}: cannot be written: {error.strerror}; free some space, or make "
+                        "the folder writable") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -142,7 +142,7 @@ class Model:
 
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
                           "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
-    widths: Annotated[list[Count], Field(min_length=1)]
+    widths: Annotated[list[Annotated[Count, Field(le=10**6)]], Field(min_length=1)]
     mean: list[Annotated[Real, Field(ge=-1000, le=1000)]] | None
     std: list[Annotated[Real, Field(ge=1e-6, le=1000)]] | None
     channels_last: Flag

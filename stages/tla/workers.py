@@ -7,13 +7,14 @@ and has random numbers of its own. docs/scaling.md says how to set a cluster up.
 import ctypes
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from io import BytesIO
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from pickle import dumps, loads
 from queue import SimpleQueue
@@ -23,6 +24,7 @@ from uuid import uuid4
 from tqdm import tqdm
 
 from tla.params import UserError
+from tla.parent import end_with
 
 CLUSTER = "DASK_SCHEDULER_ADDRESS"      # Dask's own name
 SECONDS = 10                            # within which a scheduler answers
@@ -71,8 +73,32 @@ def _on_cores(function: Callable, items: Sequence) -> Iterator:
     _keep_freed_memory()
     global _inherited
     _inherited = function       # the fork carries it over; pickling would copy the data set
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        yield from pool.map(_call_inherited, items)
+    fork, ours = get_context("fork"), (os.getpid(),)
+    with ProcessPoolExecutor(workers, fork, end_with, ours) as pool, _killed_at_once():
+        with _deaf():
+            results = pool.map(_call_inherited, items)
+        yield from results
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start meanwhile hear no Ctrl-C: it reaches this one, which ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _killed_at_once() -> Iterator[None]:
+    """Ends the processes at Ctrl-C; a pool would wait until each is through with its item."""
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        for process in active_children():
+            process.kill()
+        raise
 
 
 def _call_inherited(item):
@@ -116,9 +142,11 @@ def _on_gpus(function: Callable, items: Sequence) -> Iterator:
             free.put(process)
 
     with ExitStack() as stack:
-        for process in _started(devices):
-            free.put(stack.enter_context(process))
+        with _deaf():
+            for process in _started(devices):
+                free.put(stack.enter_context(process))
         threads = stack.enter_context(ThreadPoolExecutor(len(devices)))
+        stack.enter_context(_killed_at_once())
         yield from threads.map(call, items)
 
 
@@ -135,7 +163,8 @@ def _started(devices: list[str]) -> list[ProcessPoolExecutor]:
     processes, before = [], os.environ.get(VISIBLE)
     for device in devices:
         os.environ[VISIBLE] = device
-        processes.append(ProcessPoolExecutor(1, get_context("spawn")))
+        spawn, ours = get_context("spawn"), (os.getpid(),)
+        processes.append(ProcessPoolExecutor(1, spawn, end_with, ours))
         processes[-1].submit(int)       # the first call starts the process
     del os.environ[VISIBLE]
     if before is not None:
