@@ -34,6 +34,7 @@ $(VENV)/.ready: requirements.txt
 	touch $@
 
 repro: $(VENV)/.ready
+	python stages/graph.py params.yaml
 	dvc repro
 	@$(MAKE) --no-print-directory claims
 	@python stages/readme.py

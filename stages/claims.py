@@ -1,5 +1,7 @@
 """The ledger: every claim of the paper, what it published, what our studies measured, a verdict."""
 
+import tla.guard  # noqa: F401
+
 import argparse
 import math
 from pathlib import Path
@@ -9,9 +11,9 @@ import pandas as pd
 from tla.files import write_metrics, write_table, write_text
 from tla.report import figures
 from tla.report.fill import fill
-from tla.report.hypotheses import Summary, load_summary, path_of, studied
+from tla.report.hypotheses import Summary, load_studies, load_summary, path_of
 from tla.report.labels import outcome_label, p_value
-from tla.report.ledger import counts, headline, ledger
+from tla.report.ledger import counts, headline, ledger, unread
 from tla.report.text import read_tables
 from tla.report.verdicts import verdict_text
 from tla.train.methods import load_study
@@ -58,9 +60,8 @@ def cells(line) -> dict[str, str]:
 
 
 def as_markdown(lines: pd.DataFrame, columns: list[str]) -> str:
-    """Lines of the ledger as a Markdown table; a bar in a text does not end its cell."""
+    """Lines of the ledger as a Markdown table."""
     table = pd.DataFrame([cells(line) for line in lines.itertuples()], columns=columns)
-    table = table.replace(r"\|", r"\\|", regex=True)
     return table.to_markdown(index=False, disable_numparse=True)
 
 
@@ -115,6 +116,7 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary, said: dict[st
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],
                 costs=costs(table, summary), every=as_markdown(table, ALL),
+                unread=unread(summary, table),
                 **without_verdict(table, summary))
 
 
@@ -132,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("config", help="params.yaml of the claims")
     summary, out = load_summary(parser.parse_args(argv).config), Path("reports")
 
-    table = ledger(summary, {name: load_study(path_of(name)) for name in studied(summary)})
+    table = ledger(summary, load_studies(summary))
     write_table(out / "claims.csv", table, exact=True)
     template = Path(__file__).with_suffix(".md").read_text()
     write_text(out / "claims.md", markdown(template, table, summary, boxes(summary)))

@@ -3,6 +3,8 @@
 And a few of the images that one model survives and another does not.
 """
 
+import tla.guard  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -3,6 +3,8 @@
 And count what a step of its training sends through the network.
 """
 
+import tla.guard  # noqa: F401
+
 from dataclasses import replace
 
 import pandas as pd

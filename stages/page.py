@@ -1,5 +1,7 @@
 """reports/index.html: claims and reports of all studies on one page that needs no other file."""
 
+import tla.guard  # noqa: F401
+
 import argparse
 import base64
 import gzip

@@ -1,15 +1,16 @@
 """Prepare a data set: images, labels, and which image is in which part for each seed."""
 
+import tla.guard  # noqa: F401
+
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import save_file
 
 from tla.command import study_arguments
-from tla.files import write_table
-from tla.train.data import PARTS, SOURCES, split_parts
+from tla.files import write_bytes, write_table
+from tla.params import blamed
+from tla.train.data import PARTS, SOURCES, prepared
 
 
 def parts_table(params, labels: np.ndarray, part: np.ndarray) -> pd.DataFrame:
@@ -30,14 +31,9 @@ def parts_table(params, labels: np.ndarray, part: np.ndarray) -> pd.DataFrame:
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     raw = SOURCES[params.data.source]()
-    part = split_parts(raw, params.seeds, params.data)
-
-    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y.astype(np.int64),
-              "idx": np.arange(len(raw.y)), "part": part}
-    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
-    folder = Path("data", params.dataset, "prepared")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "images.safetensors")
+    with blamed(params.config):
+        content, part = prepared(raw, params)
+    write_bytes(Path("data", params.dataset, "prepared", "images.safetensors"), content)
     write_table(Path("reports", params.dataset, "splits.csv"), parts_table(params, raw.y, part))
 
 

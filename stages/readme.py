@@ -3,6 +3,8 @@
 Between markers; `make repro` and `make bench` end with it.
 """
 
+import tla.guard  # noqa: F401
+
 from pathlib import Path
 
 import pandas as pd

@@ -1,5 +1,7 @@
 """Figures, REPORT.md and the headline of one study, from the files under reports/ alone."""
 
+import tla.guard  # noqa: F401
+
 from functools import partial
 from pathlib import Path
 

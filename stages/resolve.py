@@ -4,6 +4,8 @@ One file each: a change of a parameter or of a method so concerns the models and
 hang on it, and dvc.lock, which DVC writes anew after every stage, stays short.
 """
 
+import tla.guard  # noqa: F401
+
 import dataclasses
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 Not part of the graph: it reads a study's parameters, images and reports, and writes to --out alone.
 """
 
+import tla.guard  # noqa: F401
+
 import argparse
 import os
 from pathlib import Path
@@ -80,7 +82,8 @@ def measured(stage: Scored, jobs: list[Job]) -> dict[str, pd.DataFrame]:
         if sources := stage.sources():
             rows["transfer"] = stage.transferred(sources)
         if stage.embeds():
-            seen = represent.measured(stage, stage.name, stage.seed)
+            seen = represent.detected(stage, stage.name, stage.seed)
+            seen |= represent.retrieved(stage, stage.name, stage.seed)
             rows |= {name: seen[name] for name in ("detect", "neighbors")}
     except ValueError as error:     # it stopped being fit on an image that an attack made
         raise UserError(f"{stage.name}: {error}") from None

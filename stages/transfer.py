@@ -1,5 +1,7 @@
 """Images made on every model's first seed, judged by the second seed of every model."""
 
+import tla.guard  # noqa: F401
+
 import pandas as pd
 
 from tla.command import study_arguments

@@ -6,6 +6,8 @@ right is kept under data/kept, a file for each trial and seed: a call that is st
 for one method, leaves what it finished to the next one.
 """
 
+import tla.guard  # noqa: F401
+
 import argparse
 from functools import partial
 from itertools import product
@@ -46,9 +48,9 @@ class Trial(NamedTuple):
     params: Params
 
 
-def prepared(dataset: str) -> Dataset:
+def prepared(params: Params) -> Dataset:
     """The prepared images on the device that this process computes on, deterministically."""
-    return Dataset(Path("data", dataset, "prepared"), deterministic())
+    return Dataset(Path("data", params.dataset, "prepared"), params, deterministic())
 
 
 def all_trials(params: Params) -> list[Trial]:
@@ -85,7 +87,7 @@ def scored(trial: Trial, seed: int, data: Dataset) -> dict:
     """The accuracies of one seed of a trial, trained and attacked unless that is kept."""
     params, method = trial.params, trial.method
     position, name = params.seeds.index(seed), f"{method}-{trial.number}-{seed}"
-    resume = Resume(f"tune-{params.dataset}-{name}", training_key(params, method, position))
+    resume = Resume(f"tune-{params.dataset}-{name}", training_key(params, method, seed))
     key = {"training": training_parameters(params, method), "code": training_code(params, method),
            "seed": seed, "position": position, "attacks": params.tune.attacks}
     path = Path("data", "kept", params.dataset, "trials", f"{name}.safetensors")
@@ -142,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
                             f"{', '.join(params.tune.space)}")
     today = all_trials(params)
     chosen = [trial for trial in today if trial.method in (arguments.method or params.tune.space)]
-    images = Opened(prepared, params.dataset)
+    images = Opened(prepared, params)
 
     def scored_run(run: tuple[int, Trial]) -> dict:
         seed, trial = run

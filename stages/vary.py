@@ -4,6 +4,8 @@ They are attacked as the study's models are. Neither their weights nor the state
 are results; both stay under data/, so that another attack trains nothing.
 """
 
+import tla.guard  # noqa: F401
+
 from itertools import product
 
 import pandas as pd
@@ -30,7 +32,7 @@ def trained(stage: Stage, name: str, variant: Variant) -> pd.DataFrame:
         model, seed = run
         position = params.seeds.index(seed)
         resume = Resume(f"{params.dataset}-{name}-{model}-{seed}",
-                        training_key(params, model, position), seconds=0)
+                        training_key(params, model, seed), seconds=0)
         network, log = train_model(Trainer(params, model, seed, position, stage.data), resume, iter)
         save_model(stage.path(model, seed), network, params, model, seed, stage.data)
         return pd.DataFrame([{"model": model} | row for row in log])

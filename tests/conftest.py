@@ -4,15 +4,14 @@ import copy
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from tla.files import write_bytes
 from tla.params import Attack, Model
-from tla.train.data import Dataset, Split, digits, split_parts
+from tla.train.data import Dataset, Split, digits, prepared
 from tla.train.methods import load_study
 from tla.train.models import build
 
@@ -123,14 +122,15 @@ def logits_fn(network):
     return lambda x: network(x)[0]
 
 
+def prepare_digits(folder, params):
+    """200 digits in a folder, split as the parameters say."""
+    raw = digits()
+    raw = dataclasses.replace(raw, x=raw.x[:200], y=raw.y[:200])
+    write_bytes(folder / "images.safetensors", prepared(raw, params)[0])
+
+
 @pytest.fixture
 def dataset(params, tmp_path):
     """200 digits, split into the folds of params.yaml."""
-    raw = digits()
-    raw = dataclasses.replace(raw, x=raw.x[:200], y=raw.y[:200])
-    part = split_parts(raw, params.seeds, params.data)
-    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y, "idx": np.arange(200),
-              "part": part}
-    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
-    save_file(tensors, tmp_path / "images.safetensors")
-    return Dataset(tmp_path, torch.device("cpu"))
+    prepare_digits(tmp_path, params)
+    return Dataset(tmp_path, params, torch.device("cpu"))

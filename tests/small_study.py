@@ -1,11 +1,11 @@
 """A study that fits into a test, and networks whose answers are known."""
 
 import copy
-import shutil
 from pathlib import Path
 
 import torch
 import yaml
+from conftest import prepare_digits
 
 from tla.measure import stage as measuring
 from tla.train.checkpoints import model_path, save_model
@@ -54,9 +54,6 @@ class SmallStudy:
         self.measured, self.columns = [], None
         self.network = copy.deepcopy(network).float()
         monkeypatch.chdir(folder)
-        prepared = Path("data", "digits", "prepared")
-        prepared.mkdir(parents=True)
-        shutil.move("images.safetensors", prepared)
         monkeypatch.setattr(measuring, "deterministic", self._one_thread)
         monkeypatch.setattr(measuring, "map_parallel", self._one_by_one)
         monkeypatch.setattr(measuring, "kept", self._watched(measuring.kept))
@@ -79,8 +76,10 @@ class SmallStudy:
         return watched
 
     def params(self, changes=None):
-        """The small parameters, with other values under dotted keys; also written."""
-        return load_study(self.write_params(SMALL | self.short | (changes or {})))
+        """The small parameters, with other values under dotted keys; written, as the images."""
+        params = load_study(self.write_params(SMALL | self.short | (changes or {})))
+        prepare_digits(Path("data", params.dataset, "prepared"), params)
+        return params
 
     def train(self, params, models=NAMES):
         """Write the weights of every seed of some models."""

@@ -136,7 +136,7 @@ def test_a_bottleneck_survives_its_file_bit_for_bit(small, dataset, tmp_path, im
     trainer.epoch()
     network, path = trainer.network.eval(), tmp_path / "models" / "seed-0.safetensors"
     save_model(path, network, small, "vib", 0, dataset)
-    loaded, state = load_model(path, small, "vib"), network.state_dict()
+    loaded, state = load_model(path, small, "vib", 0), network.state_dict()
     stored = load_file(path)
     assert stored.keys() == state.keys() == loaded.state_dict().keys()
     assert all(torch.equal(stored[key], state[key]) for key in state)

@@ -10,11 +10,19 @@ import pytest
 import yaml
 from test_pipeline import FLOORS, NEUTRAL, closure, floor
 
-from claims import as_markdown, boxes, called, cells, counted, markdown
+from claims import boxes, called, cells, counted, markdown
 from tla.files import read_metrics, write_table
 from tla.params import UserError
-from tla.report.hypotheses import Claim, Summary, load_summary, model_of, path_of, studied
-from tla.report.ledger import corrected, counts, headline, ledger, measured, verdict
+from tla.report.hypotheses import (
+    Claim,
+    Summary,
+    load_studies,
+    load_summary,
+    model_of,
+    path_of,
+    studied,
+)
+from tla.report.ledger import corrected, counts, headline, ledger, measured, unread, verdict
 from tla.report.statistics import margin_p
 from tla.train.methods import load_study
 
@@ -50,7 +58,7 @@ def claim(**changes):
 
 def summary_of(*claims, studies=("digits",), beside=()):
     """A summary whose MNIST studies are these; no study has CIFAR-10."""
-    return Summary(config="claims.yaml", level=0.05,
+    return Summary(config="experiments/summary/params.yaml", level=0.05,
                    studies={"mnist": list(studies), "cifar10": []}, beside=list(beside),
                    claims=list(claims))
 
@@ -103,11 +111,6 @@ def test_a_pool_that_a_study_has_as_its_default_is_that_of_tla(study):
     assert model_of("tla-b30", study) == "tla-b30" and model_of("chance", study) == "chance"
     assert len(measured(claim(model="tla-b300"), study)) == 2
     assert measured(claim(model="tla-b30"), study).empty
-
-
-def test_a_pool_that_a_study_lists_by_name_is_itself(make_params):
-    params = make_params({"models": ["um", "at", "alp", "trades", "tla-b300", "tla"]})
-    assert model_of("tla-b300", params) == "tla-b300" and model_of("tla", params) == "tla"
 
 
 def test_a_line_knows_whether_a_model_of_it_is_flagged(study):
@@ -250,7 +253,7 @@ def test_counts_are_after_correction_and_the_uncorrected_ones_beside(study):
 @pytest.mark.parametrize("claims", [[claim(primary="cw_2000_last")], [claim(model="tla-b7")]])
 def test_a_primary_reading_that_the_study_lacks_is_no_other_one(claims, study):
     """Not even a secondary one that is there."""
-    with pytest.raises(UserError, match="claims.yaml: C99: primary: digits has no .*not_measured"):
+    with pytest.raises(UserError, match="params.yaml: C99: primary: digits has no .*not_measured"):
         ledger(summary_of(*claims), {"digits": study})
 
 
@@ -304,14 +307,19 @@ def test_claims_md_puts_the_headline_first_and_names_what_was_not_run(study):
     assert full.count("| C99 ") == 2 and full.count("| C98 ") == 1
 
 
-def test_a_bar_in_a_text_shifts_no_column(study):
-    table = ledger(summary_of(claim(says="ahead | behind")), {"digits": study})
-    columns = ["claim", "the paper says", "published"]
-    head, _, *lines = as_markdown(table, columns).splitlines()
-    for line in lines:
-        cut = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        assert cut == ["C99", r"ahead \| behind", "+1.00"]
-    assert head.count("|") == 4
+def test_readings_that_no_study_has_are_named(study):
+    """A misspelt one would otherwise only be missing."""
+    few = claim(secondary=["pgd_200_last", "cw_last"])
+    table = ledger(summary_of(few), {"digits": study})
+    assert unread(summary_of(few), table) == {"C99": ["pgd_200_last"]}
+    assert unread(summary_of(claim(secondary=[])), table) == {}
+
+
+def test_a_study_under_other_data_than_its_own_is_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert list(load_studies(summary_of(claim(), studies=["mnist-fast"]))) == ["mnist-fast"]
+    with pytest.raises(UserError, match="studies.mnist: digits is a study of digits"):
+        load_studies(summary_of(claim(), studies=["digits"]))
 
 
 # The committed ledger

@@ -1,6 +1,8 @@
 """Sources refuse what is missing, cut short or altered; splits are those of the official sets."""
 
+import dataclasses
 import gzip
+import shutil
 import socket
 
 import numpy as np
@@ -8,9 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from tla.params import UserError
+from tla.params import Limit, UserError
 from tla.train import data
-from tla.train.data import SOURCES, TEST, TRAIN, UNUSED, VALIDATION, Raw, split_parts
+from tla.train.data import (
+    SOURCES,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    Dataset,
+    Raw,
+    split_parts,
+)
 
 
 @pytest.fixture
@@ -75,7 +86,6 @@ def test_tiny_imagenet_reads_both_folders(raw, monkeypatch):
 
 
 def test_official_sets_share_one_split_over_seeds(params):
-    import dataclasses
     raw = Raw(np.zeros((120, 1, 2, 2), np.uint8), np.arange(120) % 10, 255, 20)
     settings = dataclasses.replace(params.data, folds=None, validation=30,
                                    limit=dataclasses.replace(params.data.limit, train=50))
@@ -94,3 +104,49 @@ def test_mnist_from_real_files_where_they_are_at_hand():
     assert np.bincount(found.y[-10_000:]).tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert torch.as_tensor(found.x[0]).sum() == 27525      # the first training image, a five
+
+
+# Prepared files
+
+def opened(folder, params):
+    with pytest.raises(UserError) as refused:
+        Dataset(folder, params, torch.device("cpu"))
+    message = str(refused.value)
+    assert "\n" not in message and message.endswith("; run dvc repro prepare")
+    return message
+
+
+def test_missing_images_are_named(tmp_path, params):
+    assert "images.safetensors: no such file" in opened(tmp_path, params)
+
+
+@pytest.mark.parametrize("place", [0, 50, 5000, -1])
+def test_damaged_images_are_named(place, dataset, tmp_path, params):
+    path = tmp_path / "images.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert "images.safetensors: is damaged" in opened(tmp_path, params)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"seeds": [1, 2], "tune.seeds": [1], "evaluate.seeds": {}}, "seeds = [0, 1, 2, 3, 4]"),
+    ({"data.validation": 0.3}, "data.validation = 0.2, today it is 0.3"),
+    ({"data.limit.train": 50}, "data.limit.train = None"),
+    ({"dataset": "others"}, "dataset = digits, today it is others")], ids=str)
+def test_images_that_were_prepared_otherwise_are_refused(
+        changes, said, dataset, tmp_path, make_params):
+    (tmp_path / "prepared").mkdir()
+    shutil.move(tmp_path / "images.safetensors", tmp_path / "prepared")
+    assert f"was prepared with {said}" in opened(tmp_path / "prepared", make_params(changes))
+
+
+@pytest.mark.parametrize(("changes", "key"), [
+    ({"folds": None}, "data.folds: null"), ({"folds": 3}, "data.folds: 3"),
+    ({"folds": 100}, "data.folds: 100"), ({"validation": 3}, "data.validation: 3"),
+    ({"validation": 900}, "data.validation: 900"),
+    ({"limit": Limit(train=3, validation=None, test=None)}, "data.limit.train")], ids=str)
+def test_parts_for_which_there_are_too_few_images_are_refused(changes, key, params):
+    raw = Raw(np.zeros((200, 1, 2, 2), np.uint8), np.arange(200) % 10, 255, 0)
+    with pytest.raises(UserError, match=key):
+        split_parts(raw, params.seeds, dataclasses.replace(params.data, **changes))

@@ -1,5 +1,6 @@
 """The other data sets: one graph for all, complete parameters, CIFAR-10 through it in small."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from test_pipeline import FEW, ROOT, run_all
 
 import graph
+from tla.params import UserError
 from tla.report.tuning import read_trials
 from tla.train.methods import label, load_study
 from tla.train.models import build
@@ -38,21 +40,46 @@ def test_a_study_has_a_graph_where_it_has_results():
 
 
 @every_study
-def test_a_graph_differs_from_the_top_one_in_its_lists_of_models_alone(folder):
-    params = load_study(folder / "params.yaml")
-    found, top = (yaml.safe_load(text) for text in (graph.graph_of(TOP, params), TOP))
+def test_a_graph_differs_from_the_top_one_in_its_place_and_lists_alone(folder):
+    params, ours = (load_study(each / "params.yaml") for each in (folder, ROOT))
+    text = graph.graph_of(TOP, params)
+    found, top = (yaml.safe_load(each) for each in (graph.placed(text, ours), TOP))
+    assert text.count(f"cmd: python stages/prepare.py {params.config}") == 1
+    for stage, names in (("train", params.models), ("evaluate", params.models),
+                         ("represent", params.represent.models),
+                         ("vary", list(params.variants.trained))):
+        (listed,) = found["stages"][stage].pop("matrix").values()
+        top["stages"][stage].pop("matrix")
+        assert listed == names
     for stage in ("transfer", "compare"):
         deps = found["stages"][stage].pop("deps")
         others = [dep for dep in top["stages"][stage].pop("deps") if not listing(dep)]
         assert [dep for dep in deps if not listing(dep)] == others
-        expected = [f"data/${{dataset}}/models/{name}" for name in params.models]
+        expected = [f"data/digits/models/{name}" for name in params.models]
         if stage == "compare":
-            expected = [f"data/${{dataset}}/rows/{name}" for name in params.models]
-            expected += [f"data/${{dataset}}/embedding/{name}" for name in params.represent.models]
-            expected += [f"data/${{dataset}}/rows/variants/{name}"
-                         for name in params.variants.trained]
+            expected = [f"data/digits/rows/{name}" for name in params.models]
+            expected += [f"data/digits/embedding/{name}" for name in params.represent.models]
+            expected += [f"data/digits/rows/variants/{name}" for name in params.variants.trained]
         assert [dep for dep in deps if listing(dep)] == expected
     assert found == top
+
+
+@every_study
+def test_dvc_fills_in_nothing_but_names_of_the_lists(folder):
+    """It would put other values into a shell, or delete the folders that they name, unchecked."""
+    text = graph.graph_of(TOP, load_study(folder / "params.yaml"))
+    filled_in = set(re.findall(r"\$\{.*?\}", text))
+    assert filled_in == {"${item.model}", "${item.variant}"}
+
+
+def test_a_study_in_the_folder_of_another_is_refused(tmp_path, monkeypatch):
+    """A copy of a params.yaml that still says whose it was would write over that study."""
+    shutil.copy(ROOT / "experiments" / "cifar10-fast" / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="^params.yaml: config: .*experiments/cifar10-fast/params"):
+        graph.main(["params.yaml"])
+    assert Path("dvc.yaml").read_text() == TOP
 
 
 def listing(dep):
@@ -72,12 +99,12 @@ def test_a_graph_does_not_depend_on_the_models_that_stood_there(folder):
 
 def test_the_graph_is_written_beside_the_parameters_it_was_made_from(tmp_path, monkeypatch):
     source = ROOT / "experiments" / "cifar10-fast" / "params.yaml"
-    study = tmp_path / "experiments" / "new"
+    study = tmp_path / "experiments" / "cifar10-fast"
     study.mkdir(parents=True)
     shutil.copy(source, study)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    graph.main(["experiments/new/params.yaml"])
+    graph.main(["experiments/cifar10-fast/params.yaml"])
     assert (study / "dvc.yaml").read_text() == graph.graph_of(TOP, load_study(source))
     assert Path("dvc.yaml").read_text() == TOP
 
@@ -85,14 +112,16 @@ def test_the_graph_is_written_beside_the_parameters_it_was_made_from(tmp_path, m
 def test_a_study_that_was_never_tuned_gets_a_table_of_no_trials(tmp_path, monkeypatch):
     """DVC stops where a dependency is missing. Trials that are there stay."""
     source, table = ROOT / "experiments" / "cifar10-fast" / "params.yaml", "reports/cifar10-fast"
-    shutil.copy(source, tmp_path / "new.yaml")
+    study = "experiments/cifar10-fast/params.yaml"
+    (tmp_path / study).parent.mkdir(parents=True)
+    shutil.copy(source, tmp_path / study)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    graph.main(["new.yaml"])
+    graph.main([study])
     assert read_trials(load_study(source)).empty
     assert Path(table, "tuning.csv").read_text().startswith("method,trial,settings,")
     Path(table, "tuning.csv").write_text("as it was")
-    graph.main(["new.yaml"])
+    graph.main([study])
     assert Path(table, "tuning.csv").read_text() == "as it was"
 
 

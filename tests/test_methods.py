@@ -420,11 +420,31 @@ def test_a_model_is_trained_at_the_learning_rate_of_its_method(optimizer, small,
 
 @pytest.mark.parametrize(("name", "key"), [("at", "at"), ("tla-b20", "tla")])
 def test_a_diverging_training_names_the_learning_rate_to_lower(name, key, small, dataset):
-    params = small({f"methods.{key}.lr": 1e30, "train.optimizer": "sgd"})
+    params = small({f"methods.{key}.lr": 100.0, "train.weight_decay": 1e5,
+                    "train.optimizer": "sgd"})
     with pytest.raises(Diverged) as stopped:
         trainer_of(name, params, dataset).epoch()
     assert isinstance(stopped.value, UserError) and "\n" not in str(stopped.value)
     assert name in str(stopped.value) and f"methods.{key}.lr" in str(stopped.value)
+
+
+def test_weights_that_become_infinite_in_the_last_step_stop_a_training(small, dataset, monkeypatch):
+    """Its loss, computed before, is still a number."""
+    trainer = trainer_of("at", small({}), dataset)
+
+    def last_step(rows, step):
+        trainer.network.head.bias.data[0] = float("inf")
+        return {"loss": torch.tensor(0.5)}
+
+    monkeypatch.setattr(trainer, "_step", last_step)
+    with pytest.raises(Diverged, match="methods.at.lr: "):
+        trainer.epoch()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_learning_rate_that_would_overflow_is_refused(name, small):
+    with pytest.raises(UserError, match=f"methods.{name}.lr: .*less than or equal to 100, got 1e"):
+        small({f"methods.{name}.lr": 1e30})
 
 
 RAMP = [(0, 1 / 8), (3, 4 / 8), (7, 1.0), (8, 1.0), (50, 1.0)]     # of two epochs of four steps
@@ -508,9 +528,9 @@ def test_same_seed_trains_the_same_bytes(name, small, dataset, train, tmp_path):
     files, logs = [], []
     for i in range(2):
         torch.manual_seed(i)    # the state of the global generator must not matter
-        network, log = train(name, params, seed=7)
+        network, log = train(name, params, seed=3)
         path = tmp_path / f"{i}.safetensors"
-        save_model(path, network, params, name, 7, dataset)
+        save_model(path, network, params, name, 3, dataset)
         files.append(path.read_bytes())
         logs.append(log)
     assert files[0] == files[1]

@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tla.params import Model, UserError
+from tla.train import checkpoints
 from tla.train.checkpoints import load_model, save_model
 from tla.train.models import build, convnet
 
@@ -85,7 +88,7 @@ def test_changing_the_statistics_changes_the_output_in_closed_form(network, imag
 
 
 def test_statistics_for_another_number_of_channels_are_refused():
-    with pytest.raises(UserError, match="model.mean and model.std need 3 values"):
+    with pytest.raises(UserError, match="model.mean, model.std: need 3 values"):
         build(model_of("mlp"), (3, 8, 8), 5, seed=0)
 
 
@@ -119,7 +122,7 @@ def saved(make_params, dataset, tmp_path):
 
 def refusal(path, params, model):
     with pytest.raises(UserError) as refused:
-        load_model(path, params, model)
+        load_model(path, params, model, 3)
     message = str(refused.value)
     assert "\n" not in message and str(path) in message
     return message
@@ -127,7 +130,7 @@ def refusal(path, params, model):
 
 def test_a_model_survives_its_file_bit_for_bit(saved):
     path, network, params, model = saved
-    loaded = load_model(path, params, model)
+    loaded = load_model(path, params, model, 3)
     assert same(network, loaded)
     x = torch.rand(5, 1, 8, 8)
     assert torch.equal(loaded(x)[0], network.eval()(x)[0])
@@ -140,7 +143,7 @@ def test_the_layout_in_memory_is_that_of_the_parameters_not_of_the_file(make_par
     network = build(params.model, (1, 8, 8), 10, seed=0)
     data = SimpleNamespace(shape=(1, 8, 8), classes=10)
     save_model(tmp_path / "x.safetensors", network, params, "at", 0, data)
-    loaded = load_model(tmp_path / "x.safetensors", params, "at")
+    loaded = load_model(tmp_path / "x.safetensors", params, "at", 0)
     for ours, theirs in zip(network.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
     kernel = next(p for p in loaded.parameters() if p.ndim == 4)
@@ -149,7 +152,7 @@ def test_the_layout_in_memory_is_that_of_the_parameters_not_of_the_file(make_par
 
 def test_a_loaded_model_is_in_evaluation_mode(saved):
     path, _, params, model = saved
-    assert not any(module.training for module in load_model(path, params, model).modules())
+    assert not any(module.training for module in load_model(path, params, model, 3).modules())
 
 
 def test_saving_twice_gives_the_same_bytes(saved, dataset, tmp_path):
@@ -191,7 +194,7 @@ def test_a_parameter_of_another_method_does_not_matter(saved, make_params):
     path, network, _, model = saved
     params = make_params({"model.widths": [12, 6], "methods.alp.weight": 9.0, "evaluate.batch": 7,
                           "mining.batch": 50})
-    assert same(load_model(path, params, model), network)
+    assert same(load_model(path, params, model, 3), network)
 
 
 @pytest.mark.parametrize("name", ["tla-b100", "tla", "at"])
@@ -214,3 +217,55 @@ def test_the_first_convolution_by_blocks_is_a_4x4_convolution_of_stride_2(shape)
     x = torch.rand(2, *shape, dtype=torch.float64)
     expected = torch.nn.functional.conv2d(x, kernel, body[2].bias, 2, 1)
     torch.testing.assert_close(body[:3](x), expected)
+
+
+def test_a_file_under_the_name_of_another_seed_is_refused(saved):
+    path, _, params, model = saved
+    with pytest.raises(UserError, match="seed = 3, today it is 2"):
+        load_model(path, params, model, 2)
+
+
+def test_a_seed_that_had_another_fold_is_refused(saved, make_params):
+    """Today's test images were among those that it was trained on."""
+    path, _, _, model = saved
+    others = make_params({"model.widths": [12, 6], "seeds": [1, 2, 3], "tune.seeds": [1],
+                          "evaluate.seeds": {}})
+    assert "position = 3, today it is 2" in refusal(path, others, model)
+
+
+def test_a_file_of_other_training_code_is_refused(saved, monkeypatch):
+    path, _, params, model = saved
+    monkeypatch.setattr(checkpoints, "training_code", lambda *_: "other")
+    assert "code = " in refusal(path, params, model)
+
+
+def nan(weights):
+    return weights | {"head.bias": weights["head.bias"] * float("nan")}
+
+
+def narrow(weights):
+    return weights | {"head.weight": weights["head.weight"][:, :4].clone()}
+
+
+@pytest.mark.parametrize("change", [nan, narrow, lambda weights: weights], ids=str)
+def test_weights_that_were_replaced_are_refused(change, saved):
+    """Also where what the file says of them was copied."""
+    path, _, params, model = saved
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file(change(load_file(path)), path, about if change in (nan, narrow) else None)
+    assert "is damaged, or no file of this project; run dvc repro" in refusal(path, params, model)
+
+
+def test_weights_that_are_not_finite_are_refused(saved, dataset):
+    path, network, params, model = saved
+    network.head.bias.data[2] = float("nan")
+    save_model(path, network, params, model, 3, dataset)
+    assert "not finite: head.bias" in refusal(path, params, model)
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_a_file_cut_short_is_refused(length, saved):
+    path, _, params, model = saved
+    path.write_bytes(path.read_bytes()[:length])
+    assert "is damaged" in refusal(path, params, model)

@@ -55,7 +55,7 @@ def test_a_missing_key_is_refused(key, write_params):
 
 @pytest.mark.parametrize(("key", "value"), [
     ("attack.eps", "0.1"), ("attack.eps", True), ("attack.eps", None), ("attack.eps", [0.1]),
-    ("train.momentum", "1e-3"), ("train.epochs", 3.0), ("train.epochs", "3"),
+    ("train.momentum", "1e-3x"), ("train.epochs", 3.0), ("train.epochs", "3"),
     ("train.epochs", True), ("mining.batch", 30.0), ("seeds", 3), ("models", "tla"),
     ("model.widths", 16), ("train.selection.pgd.random_start", 1),
     ("train.selection.pgd.random_start", "true"),

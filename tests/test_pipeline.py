@@ -25,7 +25,7 @@ LIBRARY = STAGES / "tla"
 FLOORS = ("train", "measure", "report")         # imports run from a later one to an earlier one
 # Decide no result: values are checked and named, work is handed out.
 NEUTRAL = {LIBRARY / name for name in (
-    "__init__.py", "params.py", "command.py", "workers.py", "sources.py")}
+    "__init__.py", "params.py", "command.py", "guard.py", "workers.py", "sources.py")}
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 DEFINED = GRAPH["stages"]
 SUMMARIES = {"transfer", "compare", "report"}   # about several models at once
@@ -112,7 +112,7 @@ def test_a_stage_names_its_script_and_the_one_folder_that_it_imports(stage):
         assert path in needed or path.suffix in (".md", ".html"), f"{path} is not imported"
     covered = {path for path in named if path.is_file()}
     if stage == "train":    # what `resolve` writes for a model holds a checksum of its code
-        assert "reports/${dataset}/parameters/${item.model}.json" in DEFINED["train"]["deps"]
+        assert "reports/digits/parameters/${item.model}.json" in DEFINED["train"]["deps"]
         assert "stages/tla/train" in DEFINED["resolve"]["deps"]
         covered |= set((LIBRARY / "train").rglob("*.py"))
     for folder in folders:
@@ -140,7 +140,7 @@ def test_no_two_files_have_one_name():
 def settings_of(stage):
     """The parameters that decide a stage: in the file that `resolve` writes for it, or listed."""
     if stage in resolve.MEASUREMENTS:
-        assert f"reports/${{dataset}}/settings/{stage}.json" in DEFINED[stage]["deps"]
+        assert f"reports/digits/settings/{stage}.json" in DEFINED[stage]["deps"]
         assert "params" not in DEFINED[stage]
         return resolve.MEASUREMENTS[stage]
     return [key for entry in DEFINED[stage]["params"] for keys in entry.values() for key in keys]
@@ -191,7 +191,6 @@ PLOTS = [item for entry in GRAPH["plots"] for item in entry.items()]
 @pytest.mark.parametrize(("name", "plot"), PLOTS)
 def test_plots_draw_columns_that_the_report_writes(name, plot):
     (file, column), = plot["y"].items()
-    file = file.replace("${root}/", "").replace("${dataset}", "digits")
     template = (ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text()
     needed = {plot["x"], column, *re.findall(r'"field": "([a-z]+)"', template)} - {"rev", "pool"}
     assert needed <= set(pd.read_csv(ROOT / file))
@@ -322,7 +321,7 @@ def test_another_optimiser_retrains_every_model(today, tmp_path):
 
 def test_hyper_parameter_trials_are_drawn_anew_and_train_nothing(today, tmp_path):
     """The report depends on their table, which lies in git wherever there is a graph."""
-    assert "reports/${dataset}/tuning.csv" in DEFINED["report"]["deps"]
+    assert "reports/digits/tuning.csv" in DEFINED["report"]["deps"]
     assert rerun(today, under({"tune.seeds": [0]}, tmp_path / "x")) == set()
 
 

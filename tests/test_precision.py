@@ -124,7 +124,7 @@ def test_a_search_in_bfloat16_is_no_weaker_by_three_tenths_of_a_point(
     weights = folder / "models" / model / "seed-1.safetensors"
     if not weights.exists() or not (folder / "prepared").exists():
         pytest.skip(f"{weights} or its images are not there; make repro, or dvc pull")
-    data = Dataset(folder / "prepared", torch.device("cpu"))
+    data = Dataset(folder / "prepared", params, torch.device("cpu"))
     network = build(params.model, data.shape, data.classes, 0).eval()
     network.load_state_dict(load_file(weights))
     split = data.split(1, TEST)

@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from conftest import prepare_digits
 from torch import distributed
 
 import train as stage
 from tla.params import UserError
 from tla.train import ranks
 from tla.train.checkpoints import load_model, model_path
-from tla.train.data import Dataset, Raw, digits, split_parts
+from tla.train.data import Dataset
 from tla.train.methods import load_study, parse_model
 from tla.train.models import build
 from tla.train.ranks import Part, part_of
@@ -50,8 +50,8 @@ CASES = {
 class Doubles(Dataset):
     """A prepared data set in float64."""
 
-    def __init__(self, folder):
-        super().__init__(folder, torch.device("cpu"))
+    def __init__(self, folder, params):
+        super().__init__(folder, params, torch.device("cpu"))
         self.x = self.x.double()
 
 
@@ -60,7 +60,7 @@ def trained(case):
     torch.set_default_dtype(torch.float64)
     try:
         params = load_study(f"{case}.yaml")
-        trainer = Trainer(params, CASES[case][0], 0, 0, Doubles(PREPARED))
+        trainer = Trainer(params, CASES[case][0], 0, 0, Doubles(PREPARED, params))
         for _ in range(2):
             trainer.epoch()
         return trainer
@@ -85,26 +85,15 @@ def torchrun(script, folder, timeout=60):
 # Against one process
 
 @pytest.fixture(scope="module")
-def folder(raw_params, tmp_path_factory, small_images):
+def folder(raw_params, tmp_path_factory):
     """The params.yaml of every case, the images, and what two ranks made of them."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / PREPARED).mkdir(parents=True)
-    save_file(small_images, folder / PREPARED / "images.safetensors")
     for case, (_, changes) in CASES.items():
         write(folder / f"{case}.yaml", raw_params, SMALL | changes)
+    prepare_digits(folder / PREPARED, load_study(folder / "at.yaml"))   # 128 to train on
     run = torchrun(__file__, folder)
     assert run.returncode == 1 and FAILED in run.stderr, run.stderr
     return folder
-
-
-@pytest.fixture(scope="module")
-def small_images(raw_params):
-    """200 digits, 128 of them to train on."""
-    raw, params = digits(), load_study(ROOT / "params.yaml")
-    raw = Raw(raw.x[:200], raw.y[:200], raw.scale, raw.test)
-    part = split_parts(raw, params.seeds, params.data)
-    return {"x": torch.tensor(raw.x), "scale": torch.tensor(16.0), "y": torch.tensor(raw.y),
-            "idx": torch.arange(200), "part": torch.tensor(part)}
 
 
 def write(path, raw_params, changes):
@@ -146,7 +135,7 @@ def test_the_stage_trains_every_seed(folder):
     assert list(zip(log.seed, log.epoch, strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2)]
     params = load_study(folder / "tla.yaml")
     for seed in params.seeds:
-        load_model(folder / model_path(params, "tla", seed), params, "tla")
+        load_model(folder / model_path(params, "tla", seed), params, "tla", seed)
 
 
 # What cannot be shared

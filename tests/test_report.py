@@ -569,8 +569,8 @@ def test_a_bound_that_rounds_to_zero_is_on_its_side_of_zero_in_report_and_ledger
                             secondary=[]))
     path = Path("reports", "digits", "tables", "differences.csv")
     pd.read_csv(path).assign(seeds=2).to_csv(path, index=False)     # one seed settles nothing
-    summary = Summary(config="", level=0.05, studies={"mnist": ["digits"]}, beside=[],
-                      claims=claims)
+    summary = Summary(config="experiments/summary/params.yaml", level=0.05,
+                      studies={"mnist": ["digits"]}, beside=[], claims=claims)
     table = ledger(summary, {"digits": study.params})
     assert table.verdict.tolist() == ["confirmed", "contradicted"]
     assert table.p_holm.tolist() == pytest.approx([3e-9, 0.02])

@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_study import SmallStudy
+from small_study import SmallStudy, edit
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import represent
 from tla.files import read_metrics, read_rows
+from tla.measure import stage as measuring
 from tla.measure import suite
 from tla.measure.embedding import Normality, Outputs, plane
+from tla.measure.frames import columns_of, frames_of
 from tla.measure.pictures import read_tiles
 from tla.measure.retrieval import retrieve
 from tla.params import Aware, Detect
+from tla.train.methods import load_study
+from tla.train.stored import packed, read_tensors
 
 AT = Path("reports/digits/represent/at")
 
@@ -220,3 +224,74 @@ def test_adversarial_queries_pass_the_referee(study, monkeypatch):
         suite, "run_attack", lambda *a, eps, **settings: honest(*a, eps=2 * eps, **settings))
     with pytest.raises(ValueError, match="more than eps"):
         represent.main(["params.yaml", "--model", "at"])
+
+
+# What is kept
+
+LOOKS = [f"seed-0 represent-{look}" for look in ("detected", "points", "retrieved")]
+LOOKS += [f"seed-1 represent-{look}" for look in ("detected", "planes", "retrieved")]
+
+
+def test_nothing_is_looked_at_again_and_the_files_are_equal(study):
+    study.stage()
+    represent.main(["params.yaml", "--model", "at"])
+    before = written()
+    assert study.again() == LOOKS
+    shutil.rmtree("reports")
+    represent.main(["params.yaml", "--model", "at"])
+    assert study.again() == [] and written() == before
+
+
+@pytest.fixture
+def looked(study):
+    """Whether a look at a seed of `at` is taken in another run, after a first one."""
+    def look(stage, model, seed):
+        return {"table": pd.DataFrame({"seed": [seed]})}
+
+    def again(seed=0):
+        stage = measuring.Stage(load_study("params.yaml"))
+        represent.looked(stage, "at", seed, look)
+        return bool(study.again())
+
+    again.study, again.params = study, study.stage().params
+    assert again(0) and again(1) and not again(0)
+    return again
+
+
+def test_other_weights_are_looked_at_again(looked):
+    looked.study.save(looked.params, "at", 1, 0.3)
+    assert looked(1) and not looked(0)
+
+
+@pytest.mark.parametrize("change", [
+    {"attack.eps": 0.1}, {"evaluate.batch": 7}, {"evaluate.draws.attack": 7},
+    {"evaluate.sample_seed": 1}, {"masking.points": 4}, {"detect.steps": 2}, {"neighbors.k": 5},
+    {"represent.iterations": 260}, {"ood.images": 9}], ids=str)
+def test_other_settings_are_looked_at_again(change, looked):
+    edit("params.yaml", change)
+    assert looked() and not looked()
+
+
+def test_another_image_is_looked_at_again(looked):
+    path = Path("data/digits/prepared/images.safetensors")
+    arrays, about = read_tensors(path, "")
+    arrays["x"][0, 0, 0, 0] += 1
+    path.write_bytes(packed(arrays, about))
+    assert looked()
+
+
+def test_other_code_is_looked_at_again(looked, monkeypatch):
+    monkeypatch.setattr(represent, "code_of", lambda *modules: f"edited {modules}")
+    assert looked()
+
+
+def test_tables_come_back_as_they_were():
+    table = pd.DataFrame({"text": ["clean", "a"], "n": [1, 2], "x": np.float32([0.1, np.nan]),
+                          "y": [1e-17, np.inf], "bits": np.uint8([0, 255])})
+    one = pd.DataFrame([{"mean": 0.5}])
+    pixels = np.random.default_rng(0).random((2, 3, 1, 4, 4), np.float32)
+    found = frames_of(columns_of({"a": table, "pixels": pixels, "b": one}))
+    assert list(found) == ["a", "pixels", "b"]
+    pd.testing.assert_frame_equal(found["a"], table)
+    pd.testing.assert_frame_equal(found["b"], one)
+    assert np.array_equal(found["pixels"], pixels)

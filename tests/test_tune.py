@@ -1,6 +1,5 @@
 """Hyper-parameter trials: as many for every method, evenly spread, scored once and kept."""
 
-import functools
 import math
 import shutil
 from collections import Counter
@@ -12,12 +11,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import PARAMS
+from conftest import PARAMS, prepare_digits
 from small_study import CPU, edit
 
 import tune
-from tla import sources
-from tla.params import Range, UserError
+from tla.params import Range, UserError, load_params
 from tla.report.tuning import (
     COLUMNS,
     best_first,
@@ -52,7 +50,6 @@ SMALL = {"seeds": [0, 1], "models": ["um", "at", "alp", "tla-b20", "tla"],
          "attack.steps": 1, "tune.trials": 4, "tune.seed": 0, "tune.seeds": [0, 1],
          "tune.halving": False, "tune.attacks": {"pgd": ATTACK}, "tune.space": SPACE}
 RUNS = 3 * 4 * 2
-IMPORTED = functools.cache(sources._imported)   # to parse a source once saves a minute here
 
 
 # The draw
@@ -167,10 +164,6 @@ def test_a_broken_space_is_refused(space, write_params):
 def study(dataset, write_params, monkeypatch, tmp_path):
     """A function that writes the small study with other values; `trained`: seed, method, trial."""
     monkeypatch.chdir(tmp_path)
-    folder = Path("data", "digits", "prepared")
-    folder.mkdir(parents=True)
-    shutil.move("images.safetensors", folder)
-    monkeypatch.setattr(sources, "_imported", IMPORTED)
     monkeypatch.setattr(tune, "deterministic", lambda: CPU)
     monkeypatch.setattr(tune, "map_parallel", lambda function, items, *_, **__:
                         [function(item) for item in items])
@@ -183,7 +176,9 @@ def study(dataset, write_params, monkeypatch, tmp_path):
     monkeypatch.setattr(tune, "answers", noted)
 
     def write(changes=None):
-        return str(write_params(SMALL | (changes or {})))
+        path = write_params(SMALL | (changes or {}))
+        prepare_digits(Path("data", "digits", "prepared"), load_params(path))
+        return str(path)
     write.trained = trained
     return write
 

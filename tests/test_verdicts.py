@@ -34,7 +34,7 @@ def study(params, tmp_path, monkeypatch):
         differences.to_csv(folder / "differences.csv", index=False)
         masking.to_csv(folder / "masking.csv", index=False)
         pd.DataFrame(columns=AUC).to_csv(folder / "auc-differences.csv", index=False)
-        summary = Summary(config="claims.yaml", level=0.05,
+        summary = Summary(config="experiments/summary/params.yaml", level=0.05,
                           studies={"mnist": ["digits"] if own else []}, beside=["digits"],
                           claims=list(claims))
         monkeypatch.setattr(verdicts, "load_summary", lambda path: summary)

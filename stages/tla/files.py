@@ -16,8 +16,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one move, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)      # a full disk keeps no half of it
 
 
 def write_text(path: Path, text: str) -> None:

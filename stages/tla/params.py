@@ -6,11 +6,12 @@ The sections under `methods` are checked by the files of the methods.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -21,10 +22,33 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+LONGEST = 600       # characters of a message
+LARGEST = 10**6     # bytes of a params.yaml
+MOST = 10**5        # values, an alias counted as what it stands for
+DEEPEST = 20        # sections within each other
+# Names of outcomes, and of columns that are none of an attack.
+TAKEN = ("clean", "white-box", "robust", "knn", "mismatch", "union", "complaint",
+         "l2", "l0", "l2-apgd", "l2-ddn", "l0-fmn", "l0-pointwise")
+FOLDERS = ("raw", "kept", "unfinished", "figures", "benchmarks")    # of data/ and reports/
 
 
 class UserError(SystemExit):
     """Something the user can mend: the script ends with this one line and exit status 1."""
+
+    def __init__(self, said: str):
+        line = " ".join(said.split())
+        line = "".join(each if each.isprintable() else "?" for each in line)
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
 
 
 def _increasing(values: list[int]) -> list[int]:
@@ -47,10 +71,11 @@ def _number(value: object) -> object:
     return value
 
 
-def _different(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("a name stands twice")
-    return names
+def different(values: list) -> list:
+    shown = [f"{value:g}" if isinstance(value, float) else value for value in values]
+    if len(set(shown)) < len(shown):    # columns are named so
+        raise ValueError("a value stands twice")
+    return values
 
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -58,15 +83,24 @@ Integer = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[Any, AfterValidator(_number)]
-Count = Annotated[Integer, Field(ge=1)]
-Natural = Annotated[Integer, Field(ge=0)]
-Weight = Annotated[Real, Field(ge=0)]
-Positive = Annotated[Real, Field(gt=0)]
+# Bounds far beyond sense: what lies outside would overflow, or run for years.
+Count = Annotated[Integer, Field(ge=1, le=10**9)]
+Natural = Annotated[Integer, Field(ge=0, le=10**9)]
+Seed = Annotated[Integer, Field(ge=0, lt=2**32)]    # as NumPy has it
+Weight = Annotated[Real, Field(ge=0, le=1e6)]
+Positive = Annotated[Real, Field(gt=0, le=1e6)]
+Factor = Annotated[Real, Field(gt=0, le=10)]    # of eps, which itself is at most 1
+Rate = Annotated[Real, Field(gt=0, le=100)]     # of learning; a larger one overflows float32
+Radius = Annotated[Real, Field(gt=0, le=1000)]
+Pixels = Annotated[Integer, Field(ge=1, le=10**5)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 OpenFraction = Annotated[Real, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
-Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
-Seeds = Annotated[list[Natural], Field(min_length=1), AfterValidator(_increasing)]
+# One line, in which no table, link or HTML of a report can begin or end.
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f<>\[\]|`\\]+$", max_length=300)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(different)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_increasing)]
+Factors = Annotated[list[Factor], Field(min_length=1), AfterValidator(different)]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -88,9 +122,14 @@ class Data:
 
     source: Literal["digits", "mnist", "cifar10", "tiny-imagenet"]
     folds: Annotated[Integer, Field(ge=2)] | None
-    split_seed: Natural
+    split_seed: Seed
     validation: OpenFraction | Count
     limit: Limit
+
+    def __post_init__(self):
+        if self.source == "digits" and self.folds is None:
+            raise ValueError("folds: null, but digits has no test images of its own; give a number "
+                             "of folds")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -104,8 +143,8 @@ class Model:
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
                           "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
     widths: Annotated[list[Count], Field(min_length=1)]
-    mean: list[Real] | None
-    std: list[Positive] | None
+    mean: list[Annotated[Real, Field(ge=-1000, le=1000)]] | None
+    std: list[Annotated[Real, Field(ge=1e-6, le=1000)]] | None
     channels_last: Flag
 
 
@@ -118,7 +157,7 @@ class TrainingAttack:
     """
 
     eps: Fraction
-    rel_step_size: Positive
+    rel_step_size: Factor
     steps: Count
     mode: Literal["evaluation", "training"]
 
@@ -133,7 +172,7 @@ class Attack:
     kind: Literal["gradient"]
     loss: Literal["cross_entropy", "margin", "margin_50", "least_likely"]
     steps: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
-    rel_step_size: Positive
+    rel_step_size: Factor
     random_start: Flag
     restarts: Count
     momentum: Literal["none", "l1", "average"]
@@ -192,7 +231,7 @@ class Train:
     weight_decay: Weight
     label_smoothing: Fraction
     eps_ramp_epochs: Natural
-    crop_padding: Natural
+    crop_padding: Annotated[Integer, Field(ge=0, le=64)]
     flip: Flag
     validate_every: Count
     selection_images: SelectionImages
@@ -247,7 +286,7 @@ class Evaluate:
     batch: Count
     precision: Precision
     draws: Draws
-    sample_seed: Natural
+    sample_seed: Seed
     images: dict[Name, Count]
     seeds: dict[Name, Seeds]
     broken: Broken
@@ -269,6 +308,21 @@ class Evaluate:
         if not self._budgets(self.broken.attack):
             raise ValueError(f"broken.attack: {self.broken.attack!r} is no gradient attack of the "
                              "suite")
+        self._refuse_alike()
+
+    def _refuse_alike(self) -> None:
+        """Raise ValueError for names that would be mistaken for another's in tables and metrics."""
+        seen = {}
+        for name, attack in self.attacks.items():
+            if name in TAKEN:
+                raise ValueError(f"attacks.{name}: this name has a meaning of its own in tables")
+            if attack.kind == "autoattack" and name != "autoattack":
+                raise ValueError(f"attacks.{name}: there can be one attack of kind autoattack")
+            for outcome in self.outcomes(name):
+                other = seen.setdefault(outcome.replace("-", "_"), outcome)
+                if other != outcome:
+                    raise ValueError(f"attacks.{name}: its outcome {outcome} looks like {other}; "
+                                     "rename it")
 
     def _budgets(self, name: str) -> int:
         attack = self.attacks.get(name)
@@ -293,18 +347,22 @@ class HopSkip:
     evaluations: Count
     initial_evaluations: Count
 
+    def __post_init__(self):
+        if self.initial_evaluations > self.evaluations:
+            raise ValueError("initial_evaluations must not exceed evaluations, to which they grow")
+
 
 @dataclass(frozen=True, config=CHECKED)
 class Textbook:
     """Textbook attacks on the first seed: steps without a ball, bisection, DDN, FGSM over eps."""
 
     images: Count
-    rel_step_size: Positive
+    rel_step_size: Factor
     steps: Count
     halvings: Count
     l2_steps: Count
     leaking_images: Count
-    leaking_factors: Annotated[list[Positive], Field(min_length=1)]
+    leaking_factors: Factors
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -312,7 +370,7 @@ class Masking:
     """Diagnostics on the second seed: PGD over eps; `tolerance` is where a sign is flagged."""
 
     images: Count
-    eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    eps_factors: Factors
     rel_step_size: OpenFraction
     steps: Count
     tolerance: OpenFraction
@@ -359,8 +417,9 @@ class Norms:
     """
 
     images: Count
-    l2_radii: Annotated[list[Positive], Field(min_length=1), AfterValidator(_increasing)]
-    l0_radii: Annotated[list[Count], Field(min_length=1), AfterValidator(_increasing)]
+    l2_radii: Annotated[list[Radius], Field(min_length=1), AfterValidator(_increasing),
+                        AfterValidator(different)]
+    l0_radii: Annotated[list[Pixels], Field(min_length=1), AfterValidator(_increasing)]
     apgd: Apgd
     ddn: Ddn
     fmn: Fmn
@@ -383,7 +442,7 @@ class Aware:
     """
 
     images: Count
-    eps_factors: Annotated[list[Positive], Field(min_length=1), AfterValidator(_increasing)]
+    eps_factors: Annotated[Factors, AfterValidator(_increasing)]
     halvings: Count
 
 
@@ -391,7 +450,7 @@ class Aware:
 class Detect:
     """Misclassification detection at eps = factor x the training eps."""
 
-    eps_factors: Annotated[list[Positive], Field(min_length=1)]
+    eps_factors: Factors
     rel_step_size: OpenFraction
     steps: Count
     neighbors: Count
@@ -423,6 +482,10 @@ class Neighbors:
     attack: Attack
     mismatch: Mismatch
 
+    def __post_init__(self):
+        if self.retrieved > self.k:
+            raise ValueError("retrieved must not exceed k")
+
 
 @dataclass(frozen=True, config=CHECKED)
 class Represent:
@@ -435,7 +498,7 @@ class Represent:
     queries: Count | None
     images: Count
     perplexity: Positive
-    iterations: Count
+    iterations: Annotated[Integer, Field(ge=250, le=10**6)]     # scikit-learn's least
     learning_rate: Positive
     attack: Attack
 
@@ -446,7 +509,7 @@ class Ood:
 
     images: Count
     sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]],
-                       Field(min_length=1)]
+                       Field(min_length=1), AfterValidator(different)]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -489,8 +552,8 @@ class Tune:
     Talwalkar 2016).
     """
 
-    trials: Count
-    seed: Natural
+    trials: Annotated[Integer, Field(ge=1, le=10_000)]
+    seed: Seed
     seeds: Seeds
     halving: Flag
     attacks: Choosing
@@ -522,7 +585,7 @@ class Scale:
 
     outcome: str
     series: dict[Name, Annotated[Names, Field(min_length=2)]]
-    authors: Positive | None
+    authors: Annotated[Real, Field(gt=0)] | None
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -532,8 +595,8 @@ class Reading:
     `source`: where that is known from, "ours: ..." where the authors' code does not show it.
     """
 
-    says: str
-    source: str
+    says: Text
+    source: Text
     tla: Name
     at: Name
     outcome: str
@@ -604,7 +667,7 @@ class Compare:
 
     least: Count
     resamples: Count
-    seed: Natural
+    seed: Seed
     examples: Count
 
 
@@ -653,7 +716,18 @@ class Params:
         broken = self.evaluate.broken.attack
         if self.seeds[0] not in self.evaluate.seeds.get(broken, self.seeds):
             raise ValueError(f"evaluate.broken.attack: {broken} does not see the first seed")
+        if self.data.source in self.ood.sources:
+            raise ValueError(f"ood.sources: {self.data.source} is what the study itself is of")
+        self._refuse_other_places()
         self._refuse_foreign_variants()
+
+    def _refuse_other_places(self) -> None:
+        """Raise ValueError where the study would read or write in places of others."""
+        if self.dataset in FOLDERS:
+            raise ValueError(f"dataset: {self.dataset} is a folder of its own in data or reports")
+        own = f"experiments/{self.dataset}/params.yaml"
+        if (self.root, self.config) not in ((".", "params.yaml"), ("../..", own)):
+            raise ValueError(f"root, config: must be '.' and params.yaml, or ../.. and {own}")
 
     def _refuse_foreign_variants(self) -> None:
         """Raise ValueError for attacks, models or seeds of variants that the study lacks."""
@@ -674,17 +748,71 @@ class Params:
 
 def load_params(path: str | Path) -> Params:
     """Read and check a params.yaml. Raises UserError with file, key, value and remedy."""
-    return check_params(read_yaml(path), path)
+    params = check_params(read_yaml(path), path)
+    if (same := f"tla-b{params.mining.batch}") in params.models:
+        raise UserError(f"{path}: mining.batch: {params.mining.batch} is the pool of {same} too; "
+                        "choose another, or leave that out of models")
+    return params
+
+
+@contextmanager
+def blamed(path: str | Path) -> Iterator[None]:
+    """Puts a file's name before whatever UserError its values lead to."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def read_yaml(path: str | Path) -> dict:
-    """The plain content of a params.yaml. Raises UserError where there is none, or no YAML."""
+    """The plain content of a params.yaml, read as DVC reads it: YAML 1.2, and no key twice.
+
+    Raises UserError where there is none, or where it is no YAML, or too much or too deep.
+    """
+    text = _read_text(Path(path))
     try:
-        return yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name a params.yaml") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        _refuse_bombs(text, path)
+        return YAML(typ="safe").load(text)
+    except (YAMLError, ValueError) as error:
+        said, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{path}: not YAML: {line}{said or error}") from None
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name a params.yaml")
+    try:
+        content = path.read_bytes()
+        if len(content) > LARGEST:
+            raise UserError(f"{path}: is larger than any params.yaml, which has {LARGEST} bytes at "
+                            "the most")
+        return content.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text in UTF-8; name a params.yaml") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _refuse_bombs(text: str, path: str | Path) -> None:
+    """Raise UserError for what is small in the file and large, or endless, when it is read."""
+    sizes, open_ = {}, [(None, 0)]      # of what has an anchor; of what is not over
+    for event in YAML(typ="safe").parse(text):
+        size = 0
+        if isinstance(event, MappingStartEvent | SequenceStartEvent):
+            open_.append((event.anchor, 0))
+        elif isinstance(event, MappingEndEvent | SequenceEndEvent):
+            anchor, size = open_.pop()
+            sizes[anchor] = size
+        elif isinstance(event, AliasEvent):
+            size = sizes.get(event.anchor, MOST)    # within itself: endless
+        elif isinstance(event, ScalarEvent):
+            size = sizes[event.anchor] = 1
+        anchor, before = open_.pop()
+        open_.append((anchor, before + size))
+        if before + size >= MOST or len(open_) > DEEPEST:
+            raise UserError(f"{path}: line {event.start_mark.line + 1}: too many values, or too "
+                            "many sections within each other, for a params.yaml")
 
 
 def check_params(plain: dict, path: str | Path) -> Params:
@@ -696,6 +824,9 @@ def check_space(params: Params, path: str | Path) -> None:
     """Raise UserError for a key of the space of trials that could not change its method."""
     plain = dataclasses.asdict(params)
     for method, space in params.tune.space.items():
+        if method not in params.methods:
+            raise UserError(f"{path}: tune.space.{method}: has no section under methods; choose "
+                            f"one of {', '.join(params.methods)}")
         for keys in space if isinstance(space, list) else [space]:
             for key in keys:
                 if not _is_value(plain, key):

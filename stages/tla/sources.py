@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1]     # the folder that the package `tla` lies in
@@ -23,8 +24,12 @@ def code_of(*modules: str) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _imported(source: bytes) -> list[str]:
-    """Names that a source may import as modules: `from tla import files` is tla and tla.files."""
+    """Names that a source may import as modules: `from tla import files` is tla and tla.files.
+
+    Parsing takes far longer than reading, and is asked for each time that a model is loaded.
+    """
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -76,21 +76,27 @@ def _on_cores(function: Callable, items: Sequence) -> Iterator:
 
 
 def _call_inherited(item):
-    return _inherited(item)
+    result = _inherited(item)
+    _glibc("malloc_trim", 0)    # tensors of many sizes riddle the heap: three gigabytes in an hour
+    return result
 
 
 def _keep_freed_memory() -> None:
     """Have glibc keep freed tensors: fresh pages for each cost up to a third of an attack.
 
     Up to a gigabyte, as thousands of images at a time free hundreds of megabytes at a step's end;
-    a tensor as large as a data set still comes from the system, or the heap would be riddled.
+    a tensor as large as a data set still comes from the system.
     """
+    _glibc("mallopt", -1, 1 << 30)      # M_TRIM_THRESHOLD
+    _glibc("mallopt", -3, 1 << 26)      # M_MMAP_THRESHOLD
+
+
+def _glibc(name: str, *arguments: int) -> None:
+    """A function of glibc on its memory; nothing with another C library."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):    # another C library
+        getattr(ctypes.CDLL(None), name)(*arguments)
+    except (AttributeError, OSError, TypeError):
         return
-    for parameter, size in ((-1, 1 << 30), (-3, 1 << 26)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        mallopt(parameter, size)
 
 
 # GPUs of this machine

@@ -66,7 +66,8 @@ def settle() -> None:
 def digits() -> Subject:
     """The AT network of the digits study on test images of its first seed (make repro)."""
     params = load_study(STUDIES["digits"])
-    test = Dataset(ROOT / "data" / "digits" / "prepared", CPU).split(0, TEST).take(slice(IMAGES))
+    test = Dataset(ROOT / "data" / "digits" / "prepared", params, CPU).split(0, TEST)
+    test = test.take(slice(IMAGES))
     return Subject("digits", trained(params, params.seeds[0]), test.x, test.y, params.attack.eps,
                    params.evaluate.precision)
 
@@ -95,7 +96,7 @@ def cifar10() -> Subject:
 
 def trained(params: Params, seed: int) -> Classifier:
     """The AT network of one seed. Raises UserError where it is not there."""
-    return load_model(ROOT / model_path(params, "at", seed), params, "at")
+    return load_model(ROOT / model_path(params, "at", seed), params, "at", seed)
 
 
 def stored(source: str) -> Path:

@@ -38,7 +38,7 @@ def sample(data: Dataset) -> dict[str, Tensor]:
 def weights(params: Params, model: str, seed: int) -> dict[str, Tensor]:
     """A trained network's weights and buffers under weights/..., fractions as float16."""
     found = {}
-    network = load_model(ROOT / model_path(params, model, seed), params, model)
+    network = load_model(ROOT / model_path(params, model, seed), params, model, seed)
     for name, tensor in network.state_dict().items():
         stored = tensor.half() if tensor.is_floating_point() else tensor
         found[f"weights/{name}"] = stored.contiguous()    # a channels-last network's are not
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None, folder: Path = HERE) -> None:
     if arguments.model and arguments.seed is None:
         raise UserError("a model needs its seed: CONFIG MODEL SEED")
     params = load_study(arguments.config)
-    data = Dataset(ROOT / "data" / params.dataset / "prepared", CPU)
+    data = Dataset(ROOT / "data" / params.dataset / "prepared", params, CPU)
     arrays, about = sample(data), {}
     if arguments.model:
         arrays |= weights(params, arguments.model, arguments.seed)

@@ -50,7 +50,7 @@ class Repeated:
 def digits() -> tuple[Params, Dataset]:
     """The digits study and its images (make repro)."""
     params = load_study(STUDIES["digits"])
-    return params, Dataset(ROOT / "data" / "digits" / "prepared", CPU)
+    return params, Dataset(ROOT / "data" / "digits" / "prepared", params, CPU)
 
 
 def mnist() -> tuple[Params, Repeated]:

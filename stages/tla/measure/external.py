@@ -23,13 +23,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tla.measure.answers import check_model
-from tla.measure.kept import digest_of
 from tla.params import Model, UserError, checked
 from tla.sources import LIBRARY
 from tla.train.data import Split
 from tla.train.methods import METHODS
 from tla.train.models import build
 from tla.train.pgd import cross_entropy, input_gradient
+from tla.train.stored import digest_of
 
 FORMS = ("a Python file and its function (file.py:function), TorchScript (.pt), an exported "
          "program (.pt2), or weights that this project wrote (.safetensors)")

@@ -7,14 +7,13 @@ not depend on what was measured before, and a persisted output would be part of 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from tla.files import write_bytes
 from tla.measure.answers import Columns
+from tla.params import UserError
+from tla.train.stored import packed, read_tensors
 
 
 def kept(path: Path, key: dict, function: Callable[[], Columns]) -> Columns:
@@ -28,34 +27,17 @@ def kept(path: Path, key: dict, function: Callable[[], Columns]) -> Columns:
     if (columns := _load(path, digest)) is not None:
         return columns
     columns = {name: column.cpu().contiguous() for name, column in function().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    save_file(columns, unfinished, _about(digest, columns))
-    unfinished.replace(path)
+    # The file itself does not keep the order of columns.
+    write_bytes(path, packed(columns, {"key": digest, "columns": list(columns)}))
     return columns
 
 
 def _load(path: Path, key: str) -> Columns | None:
     """The columns of a file, or None where there is no sound file of this key."""
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-            columns = {name: file.get_tensor(name) for name in about["columns"].split()}
-    except (OSError, SafetensorError, KeyError, TypeError):
+        columns, about = read_tensors(path, "")
+    except UserError:
         return None
-    return columns if about == _about(key, columns) else None
-
-
-def _about(key: str, columns: Columns) -> dict[str, str]:
-    """What is written beside the columns, whose order the file itself does not keep."""
-    return {"key": key, "content": digest_of(columns), "columns": " ".join(columns)}
-
-
-def digest_of(columns: Columns) -> str:
-    """SHA-256 of the names and values of tensors on any device."""
-    digest = hashlib.sha256()
-    for name in sorted(columns):
-        values = columns[name].cpu().contiguous().numpy()
-        digest.update(f"{name} {values.dtype} {values.shape} ".encode())
-        digest.update(values)
-    return digest.hexdigest()
+    if about.get("key") != key:
+        return None
+    return {name: columns[name] for name in about["columns"]}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tla.measure.stage import Stage
-from tla.train.checkpoints import load_model, model_path
+from tla.train.checkpoints import load_model
 from tla.train.training import Trainer
 
 
@@ -61,7 +61,7 @@ def cost_rows(stage: Stage, model: str) -> pd.DataFrame:
     """
     seed = stage.params.seeds[0]
     trainer = Trainer(stage.params, model, seed, 0, stage.data)
-    trained = load_model(model_path(stage.params, model, seed), stage.params, model)
+    trained = load_model(stage.path(model, seed), stage.params, model, seed)
     trainer.network.load_state_dict(trained.state_dict())
     return pd.DataFrame([{"seed": seed} | of_a_step(trainer)])
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tla.measure.answers import Columns, check_model
 from tla.measure.draws import announced
-from tla.measure.kept import digest_of, kept
+from tla.measure.kept import kept
 from tla.params import Params, UserError
 from tla.sources import code_of
 from tla.train.chance import deterministic, stream_seed
-from tla.train.checkpoints import load_model, model_path
+from tla.train.checkpoints import REMEDY, load_model, model_path
 from tla.train.data import TEST, Dataset, Split
+from tla.train.stored import digest_of, read_tensors
 from tla.workers import map_parallel
 
 FITNESS_IMAGES = 100    # that a network is asked about before it is attacked
@@ -82,7 +82,7 @@ class Stage:
     def __init__(self, params: Params, within: str = ""):
         self.params, self.within, self.device = params, within, deterministic()
         folder = Path("data", params.dataset)
-        self.data = Dataset(folder / "prepared", self.device)
+        self.data = Dataset(folder / "prepared", params, self.device)
         self.rows, self.embedding = folder / "rows", folder / "embedding"
         self.reports = Path("reports", params.dataset)
         self.fit: set[Path] = set()
@@ -104,7 +104,7 @@ class Stage:
         Raises UserError if it is unfit to be attacked.
         """
         path = self.path(model, seed)
-        network = load_model(path, self.params, model).to(self.device)
+        network = load_model(path, self.params, model, seed).to(self.device)
         network = announced(network, self.params.evaluate.draws, seed)
         if path in self.fit:
             return network
@@ -152,11 +152,8 @@ class Stage:
         return self.code[module]
 
     def digest(self, model: str, seed: int) -> str:
-        """SHA-256 of a file of weights. Raises UserError where there is none."""
-        path = self.path(model, seed)
-        if not path.exists():
-            raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")
-        return digest_of(load_file(path))
+        """SHA-256 of weights. Raises UserError where there are none."""
+        return digest_of(read_tensors(self.path(model, seed), REMEDY)[0])
 
     def measure(self, model: str, jobs: list[Job]) -> dict[tuple[str, int], pd.DataFrame]:
         """seed, idx, label and the columns of every job, by its name and seed; long work first.

@@ -4,29 +4,34 @@ import re
 from collections import Counter
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from tla.outcomes import Outcome
 from tla.params import (
     CHECKED,
+    Name,
     OpenFraction,
     Params,
     Positive,
     Real,
+    Text,
     UserError,
     checked,
+    different,
     read_yaml,
 )
 from tla.report.cost import COUNTED, TIMED
 from tla.report.curves import is_of_norm
 from tla.report.detection import SCORES
 from tla.report.labels import ATTACKS
-from tla.train.methods import METHODS
+from tla.train.methods import METHODS, load_study
 
 Data = Literal["mnist", "cifar10", "tiny-imagenet", "any"]
 Kind = Literal["accuracy", "auc", "cost"]
+Studies = Annotated[list[Name], AfterValidator(different)]
 SCORED = (*SCORES, *(f"{score}-aware" for score in SCORES))
 AREA = re.compile(rf"({'|'.join(SCORED)}), eps x \d+(\.\d+)?")
 EXAMPLES = {"accuracy": "pgd-restarts_last", "auc": "mixture, eps x 1.5", "cost": TIMED}
@@ -43,19 +48,19 @@ class Claim:
     primary reading.
     """
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,12}$")]
     data: Data
-    says: str
+    says: Text
     kind: Kind
     model: str
     baseline: str
     published: Real | None
-    source: str
+    source: Text
     primary: str
     secondary: list[str]
     equal_within: Positive | None = None
     same_as: str | None = None
-    not_measured: dict[str, str] = field(default_factory=dict)
+    not_measured: dict[Name, Text] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in (self.model, self.baseline):
@@ -114,15 +119,19 @@ class Summary:
     A corrected p below `level` settles a claim.
     """
 
-    config: str
+    config: Literal["experiments/summary/params.yaml"]
     level: OpenFraction
-    studies: dict[Data, list[str]]
-    beside: list[str]
-    claims: list[Claim]
+    studies: dict[Data, Studies]
+    beside: Studies
+    claims: Annotated[list[Claim], Field(min_length=1)]
 
     def __post_init__(self):
         if twice := repeated([claim.id for claim in self.claims]):
             raise ValueError(f"claims: the id {twice[0]} stands twice")
+        for claim in self.claims:
+            if unknown := sorted(claim.not_measured.keys() - set(studied(self))):
+                raise ValueError(f"not_measured: {unknown[0]!r} in {claim.id} is no study of "
+                                 f"these: {', '.join(studied(self))}")
 
 
 def load_summary(path: str | Path) -> Summary:
@@ -143,10 +152,22 @@ def path_of(study: str) -> str:
     return "params.yaml" if study == "digits" else f"experiments/{study}/params.yaml"
 
 
+def load_studies(summary: Summary) -> dict[str, Params]:
+    """Every study that the claims are read from, by name.
+
+    Raises UserError where one stands under other data than its own.
+    """
+    found = {name: load_study(path_of(name)) for name in studied(summary)}
+    for data, names in summary.studies.items():
+        for name in names:
+            if data not in ("any", source := found[name].data.source):
+                raise UserError(f"{summary.config}: studies.{data}: {name} is a study of {source}")
+    return found
+
+
 def model_of(name: str, params: Params) -> str:
     """What a study calls a claim's model: the pool of `tla` has no name of its own there."""
-    is_default = name == f"tla-b{params.mining.batch}" and name not in params.models
-    return "tla" if is_default else name
+    return "tla" if name == f"tla-b{params.mining.batch}" else name
 
 
 def comparison(claim: Claim, params: Params | None) -> tuple:

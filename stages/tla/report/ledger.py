@@ -139,6 +139,17 @@ def check_primary(claim: Claim, study: str, found: list[dict], config: str) -> N
             f"not_measured.{study}")
 
 
+def unread(summary: Summary, table: pd.DataFrame) -> dict[str, list[str]]:
+    """By claim that some study has read, those of its readings that none has yet."""
+    found = {}
+    for claim in summary.claims:
+        outcomes = table.outcome[table.claim == claim.id].dropna()
+        read = {outcome.partition(", eps")[0] for outcome in outcomes}  # a score is for every eps
+        if read and (absent := [name for name in claim.secondary if name not in read]):
+            found[claim.id] = absent
+    return found
+
+
 def corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
     """The ledger with Holm's p over the primary readings of each study, and verdicts by it.
 

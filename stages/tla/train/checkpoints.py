@@ -1,31 +1,39 @@
 """Trained weights in safetensors, with what made them in the metadata.
 
-A file says which architecture it is, with which parameters and by which code it was trained.
-Loading it into another architecture, or under parameters that differ from today's, is refused.
+A file says which model and seed of which study it is, with which parameters and by which code it
+was trained. One that is another, or that differs from today's parameters or code, is refused.
 """
 
 import json
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tla.files import write_bytes
 from tla.params import Params, UserError
 from tla.train.data import Dataset
 from tla.train.methods import training_code, training_parameters
 from tla.train.models import network_of
 from tla.train.ranks import size
+from tla.train.stored import Tensors, difference, packed, read_tensors
+
+REMEDY = "run dvc repro, or dvc pull where it is stored"
+RETRAIN = "retrain it with dvc repro"
 
 
-def training_key(params: Params, name: str, position: int) -> str:
-    """What an interrupted training must agree on to be continued; the position decides the fold.
+def identity(params: Params, name: str, seed: int) -> dict:
+    """All that decides a training, as plain data; the seed's position decides the fold."""
+    known = {"name": name, "seed": seed, "position": params.seeds.index(seed),
+             "code": training_code(params, name), "params": training_parameters(params, name)}
+    return json.loads(json.dumps(known))
+
+
+def training_key(params: Params, name: str, seed: int) -> str:
+    """What an interrupted training must agree on to be continued.
 
     The number of ranks is part of it: it decides how sums are rounded.
     """
-    known = [training_parameters(params, name), training_code(params, name), params.seeds, position,
-             size()]
-    return json.dumps(known, sort_keys=True)
+    return json.dumps(identity(params, name, seed) | {"ranks": size()}, sort_keys=True)
 
 
 def model_path(params: Params, name: str, seed: int, within: str = "") -> Path:
@@ -36,40 +44,32 @@ def model_path(params: Params, name: str, seed: int, within: str = "") -> Path:
 def save_model(path: Path, network: nn.Module, params: Params, name: str, seed: int,
                data: Dataset) -> None:
     """Write the weights; the file appears whole or not at all."""
-    about = {"architecture": params.model.architecture, "shape": list(data.shape),
-             "classes": data.classes, "seed": seed, "params": training_parameters(params, name),
-             "code": training_code(params, name)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, unfinished, {"about": json.dumps(about, sort_keys=True)})
-    unfinished.replace(path)
+    about = identity(params, name, seed) | {"shape": list(data.shape), "classes": data.classes}
+    write_bytes(path, packed(network.state_dict(), about))
 
 
-def load_model(path: Path, params: Params, name: str) -> nn.Module:
-    """The network in evaluation mode. UserError if it was trained otherwise than `params` say."""
-    if not path.exists():
-        raise UserError(f"{path}: no such model; run dvc repro, or dvc pull where it is stored")
-    with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["about"])
-    if about["architecture"] != params.model.architecture:
-        raise UserError(f"{path}: holds a {about['architecture']}, {params.config} asks for "
-                        f"a {params.model.architecture}; retrain it with dvc repro")
-    today = json.loads(json.dumps(training_parameters(params, name)))
-    if different := _difference(about["params"], today):
-        raise UserError(f"{path}: {different}; retrain it with dvc repro")
+def load_model(path: Path, params: Params, name: str, seed: int) -> nn.Module:
+    """The network in evaluation mode.
+
+    Raises UserError for a file that is missing, damaged or foreign, of another model or seed, or
+    trained otherwise than `params` and today's code do.
+    """
+    weights, about = read_tensors(path, REMEDY)
+    _refuse_other(path, about, identity(params, name, seed))
+    _refuse_infinite(path, weights)
     network = network_of(params, name, tuple(about["shape"]), about["classes"], seed=0)
-    network.load_state_dict(load_file(path))
+    network.load_state_dict(weights)
     return network.eval()
 
 
-def _difference(then: dict, now: dict, prefix: str = "") -> str | None:
-    """First key on which two nested dictionaries disagree, in words."""
-    for key in sorted(then.keys() | now.keys()):
-        a, b = then.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if found := _difference(a, b, f"{prefix}{key}."):
-                return found
-        elif a != b:
-            return f"was trained with {prefix}{key} = {a}, today it is {b}"
-    return None
+def _refuse_other(path: Path, about: dict, today: dict) -> None:
+    for key in ("name", "seed", "position", "params", "code"):
+        if found := difference({key: about.get(key)}, {key: today[key]}):
+            found = found.removeprefix("params.")
+            raise UserError(f"{path}: was trained with {found}; {RETRAIN}")
+
+
+def _refuse_infinite(path: Path, weights: Tensors) -> None:
+    for name, values in weights.items():
+        if not values.isfinite().all():
+            raise UserError(f"{path}: holds weights that are not finite: {name}; {RETRAIN}")

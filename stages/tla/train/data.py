@@ -1,19 +1,21 @@
 """Data sets as one file of images, labels and parts, the same layout for every source.
 
 `images.safetensors` holds x uint8 [n, c, h, w], scale (the pixel value that means 1), y int64 [n],
-idx int64 [n] (row in the original data set) and part uint8 [seeds, n].
+idx int64 [n] (row in the original data set) and part uint8 [seeds, n], and says whose they are.
 """
 
+import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from tla.params import Data, UserError
+from tla.params import Data, Params, UserError
+from tla.train.stored import difference, packed, read_tensors
 
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
 PARTS = ("train", "validation", "test", "unused")
@@ -26,6 +28,7 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 TINY_IMAGENET = (100_000, 10_000)   # training and validation images
+REMEDY = "run dvc repro prepare"
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,32 @@ class Split:
         return Split(self.x[rows], self.y[rows], self.idx[rows])
 
 
-class Dataset:
-    """A prepared data set on a device; `split(position, part)` is one part for one seed."""
+def prepared(raw: Raw, params: Params) -> tuple[bytes, np.ndarray]:
+    """The content of a study's images.safetensors, and the part of each image for each seed."""
+    part = split_parts(raw, params.seeds, params.data)
+    arrays = {"x": raw.x, "scale": np.float32(raw.scale), "y": raw.y.astype(np.int64),
+              "idx": np.arange(len(raw.y)), "part": part}
+    tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    return packed(tensors, _origin(params)), part
 
-    def __init__(self, folder: Path, device: torch.device):
-        if not (folder / "images.safetensors").exists():
-            raise UserError(f"{folder / 'images.safetensors'}: no such file; run dvc repro prepare")
-        arrays = load_file(folder / "images.safetensors")
+
+def _origin(params: Params) -> dict:
+    """All that decides the prepared images, as plain data."""
+    return json.loads(json.dumps({"dataset": params.dataset, "seeds": params.seeds,
+                                  "data": dataclasses.asdict(params.data)}))
+
+
+class Dataset:
+    """A prepared data set on a device; `split(position, part)` is one part for one seed.
+
+    Raises UserError where the folder holds none, or one that was prepared otherwise.
+    """
+
+    def __init__(self, folder: Path, params: Params, device: torch.device):
+        path = folder / "images.safetensors"
+        arrays, about = read_tensors(path, REMEDY)
+        if found := difference(about, _origin(params)):
+            raise UserError(f"{path}: was prepared with {found}; {REMEDY}")
         self.part = arrays["part"]
         self.x = arrays["x"].to(device).float() / arrays["scale"].to(device)
         self.y, self.idx = arrays["y"].to(device), arrays["idx"].to(device)
@@ -98,7 +120,6 @@ def tiny_imagenet() -> Raw:
 
     Its 10,000 validation images are the test set. Raises UserError where one is missing.
     """
-    from torchvision.datasets.folder import pil_loader
     folder = RAW / "tiny-imagenet-200"
     train = sorted(folder.glob("train/*/images/*.JPEG"))
     lines = _annotations(folder / "val" / "val_annotations.txt")
@@ -108,16 +129,32 @@ def tiny_imagenet() -> Raw:
     named = [(path, path.parts[-3]) for path in train]
     wnids = sorted({wnid for _, wnid in named})
     named += [(folder / "val" / "images" / line[0], line[1]) for line in lines]
-    x = np.stack([np.asarray(pil_loader(path)) for path, _ in named])
+    if unknown := sorted({wnid for _, wnid in named} - set(wnids)):
+        raise UserError(f"{folder / 'val'}: names classes without training images: {unknown[0]}")
+    x = np.stack([_pixels(path) for path, _ in named])
     y = np.array([wnids.index(wnid) for _, wnid in named])
     return Raw(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y, 255, len(lines))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """An image of Tiny ImageNet, uint8 [64, 64, 3]."""
+    from torchvision.datasets.folder import pil_loader
+    try:
+        pixels = np.asarray(pil_loader(path))
+    except OSError:
+        pixels = None
+    if pixels is None or pixels.shape != (64, 64, 3):
+        raise UserError(f"{path}: is no image of 64 x 64 pixels; extract tiny-imagenet-200.zip "
+                        "again")
+    return pixels
 
 
 def _annotations(path: Path) -> list[list[str]]:
     """File name, class and box of each validation image of Tiny ImageNet; none without the file."""
     if not path.exists():
         return []
-    return [line.split("\t") for line in path.read_text().splitlines()]
+    lines = path.read_text(errors="replace").splitlines()
+    return [line.split("\t") for line in lines if "\t" in line]
 
 
 def _refuse_altered(folder: Path, files: list[tuple[str, str]]) -> None:
@@ -153,28 +190,43 @@ def split_parts(raw: Raw, seeds: list[int], data: Data) -> np.ndarray:
 
     With folds, seed number k tests on stratified fold k, so no image is tested twice, and its
     validation images are drawn from the rest with that seed. Without, all seeds share the official
-    test set and one draw of validation images. Raises UserError for more seeds than folds.
+    test set and one draw of validation images. Raises UserError where there are too few images.
     """
-    from sklearn.model_selection import train_test_split
     parts = np.full((len(seeds), len(raw.y)), UNUSED, np.uint8)
     for row, (rest, test, seed) in zip(parts, _cuts(raw, seeds, data), strict=True):
-        train, held = train_test_split(rest, test_size=data.validation, stratify=raw.y[rest],
-                                       random_state=seed)
+        train, held = _held_out(raw.y, rest, data.validation, seed)
         row[train[:data.limit.train]] = TRAIN
         row[held[:data.limit.validation]] = VALIDATION
         row[test[:data.limit.test]] = TEST
+        if len(np.unique(raw.y[row == TRAIN])) < len(np.unique(raw.y)):
+            raise UserError("data.limit.train: leaves a class without training images; raise it")
     return parts
+
+
+def _held_out(y: np.ndarray, rows: np.ndarray, share: float | int,
+              seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows held out, both with every class."""
+    from sklearn.model_selection import train_test_split
+    try:
+        return train_test_split(rows, test_size=share, stratify=y[rows], random_state=seed)
+    except ValueError as error:
+        raise UserError(f"data.validation: {share} of {len(rows)} images cannot be held out: "
+                        f"{error}") from None
 
 
 def _cuts(raw: Raw, seeds: list[int], data: Data) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """Rows to train on, rows to test on, and what draws the validation images, for each seed."""
     from sklearn.model_selection import StratifiedKFold
     if data.folds is None:
+        if not raw.test:
+            raise UserError(f"data.folds: null, but {data.source} has no test images of its own; "
+                            "give a number of folds")
         rows, first_test = np.arange(len(raw.y)), len(raw.y) - raw.test
         return [(rows[:first_test], rows[first_test:], data.split_seed)] * len(seeds)
     if len(seeds) > data.folds:
-        raise UserError(f"seeds lists {len(seeds)} seeds, but data.folds has only {data.folds} "
-                        "folds to test on")
+        raise UserError(f"data.folds: {data.folds} folds are too few to test {len(seeds)} seeds on")
+    if data.folds > np.bincount(raw.y).min():
+        raise UserError(f"data.folds: {data.folds} are more than the images of some class")
     folds = StratifiedKFold(data.folds, shuffle=True, random_state=data.split_seed)
     cuts = []
     for seed, (rest, test) in zip(seeds, folds.split(raw.y, raw.y), strict=False):

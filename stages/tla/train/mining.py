@@ -39,7 +39,7 @@ class Miner:
     def __init__(self, x: Tensor, y: Tensor, batch: int, augment: Callable[[Tensor], Tensor],
                  generator: torch.Generator, part: Part = ALONE):
         if batch > len(x):
-            raise UserError(f"mining.batch is {batch}, but there are only {len(x)} training images")
+            raise UserError(f"mining.batch: {batch} are more than the {len(x)} training images")
         self.x, self.y, self.batch = x, y, batch
         self.augment, self.generator, self.part = augment, generator, part
         same, other = [], []

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tla.params import Model, Params, UserError
+from tla.params import Model, Params, UserError, blamed
 from tla.train import networks
 from tla.train.methods import METHODS, parse_model
 
@@ -74,6 +74,9 @@ def convnet(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
     """
     channels = widths[:-1]
     inputs, height, width = shape
+    if not channels or not min(height, width) >> len(channels):
+        raise UserError(f"model.widths: {len(widths)} values do not fit images of {height} x "
+                        f"{width} pixels; every convolution halves them, a linear layer follows")
     padding = nn.ZeroPad2d((1, 1 - width % 2, 1, 1 - height % 2))   # an odd side needs one end only
     layers = [padding, nn.PixelUnshuffle(2), nn.Conv2d(4 * inputs, channels[0], 2), nn.ReLU()]
     for a, b in pairwise(channels):
@@ -122,7 +125,9 @@ def build(model: Model, shape: tuple[int, int, int], classes: int, seed: int) ->
 def network_of(params: Params, name: str, shape: tuple[int, int, int], classes: int,
                seed: int) -> nn.Module:
     """The untrained network of a model: the study's, or what the model's method makes of it."""
-    network, method = build(params.model, shape, classes, seed), parse_model(name, params).method
+    method = parse_model(name, params).method
+    with blamed(params.config):
+        network = build(params.model, shape, classes, seed)
     if not hasattr(METHODS[method], "network"):
         return network
     return METHODS[method].network(network, params.methods[method], seed)
@@ -132,6 +137,6 @@ def _normalize(model: Model, channels: int) -> nn.Module:
     if model.mean is None and model.std is None:
         return networks.Standardize()
     if len(model.mean or []) != channels or len(model.std or []) != channels:
-        raise UserError(f"model.mean and model.std need {channels} values each, one per channel, "
-                        "or null for both")
+        raise UserError(f"model.mean, model.std: need {channels} values each, one per channel, or "
+                        "null for both")
     return Normalize(model.mean, model.std)

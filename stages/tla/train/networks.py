@@ -175,6 +175,9 @@ def resnet50_tiny(shape: tuple[int, int, int], widths: list[int]) -> nn.Module:
     authors' learning/model_imagenet_res50.py; the paper's widths are [64, 256, 512, 1024, 2048].
     """
     _expect(5, widths)
+    if min(widths[1:]) < 4:
+        raise UserError("model.widths: the inner convolutions have a quarter of the channels; "
+                        f"{min(widths[1:])} are too few")
     units = []
     for inputs, outputs, stride, index in _plan(widths[0], widths[1:], [2, 3, 5, 2]):
         units.append(bottleneck(inputs, outputs, stride, project=index == 0))

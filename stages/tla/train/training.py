@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tla.params import Params, Train, UserError
+from tla.params import Params, Train, UserError, blamed
 from tla.train.chance import stream, stream_seed
 from tla.train.data import PARTS, TRAIN, Dataset, augment
 from tla.train.methods import METHODS, parse_model
@@ -24,7 +24,7 @@ from tla.train.resume import Resume
 
 
 class Diverged(UserError):
-    """The loss of a training is no finite number."""
+    """The loss of a training, or a weight after it, is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,19 @@ class Trainer:
         row = {"seed": self.seed, "epoch": self.epochs_done}
         row |= {key: self.part.mean(value).item() / self.steps_per_epoch
                 for key, value in sums.items()}
-        if not math.isfinite(row["loss"]):
-            method = parse_model(self.name, self.params).method
-            raise Diverged(f"{self.params.config}: the loss of {self.name} seed {self.seed} is "
-                           f"{row['loss']} in epoch {self.epochs_done}; try a lower "
-                           f"methods.{method}.lr")
+        self._refuse_diverged(row["loss"])
         last = self.epochs_done == self.params.train.epochs
         if last or self.epochs_done % self.params.train.validate_every == 0:
             row |= self._validate()
         self.log.append(row)
+
+    def _refuse_diverged(self, loss: float) -> None:
+        weights = torch.stack([p.isfinite().all() for p in self.network.parameters()])
+        if not (math.isfinite(loss) and weights.all()):
+            method = parse_model(self.name, self.params).method
+            raise Diverged(f"{self.params.config}: methods.{method}.lr: {self.weights.lr} lets the "
+                           f"loss of {self.name} seed {self.seed} become {loss} in epoch "
+                           f"{self.epochs_done}, or weights infinite; try a lower one")
 
     def _step(self, rows: Tensor, step: int) -> dict[str, Tensor]:
         train, done = self.params.train, self.epochs_done * self.steps_per_epoch + step
@@ -162,8 +166,9 @@ class Trainer:
 
     def _miner(self, pool: int) -> Miner:
         generator = self.streams["mining"]
-        return Miner(self.train.x, self.train.y, pool, self._augmentation("mining"), generator,
-                     self.part)
+        with blamed(self.params.config):
+            return Miner(self.train.x, self.train.y, pool, self._augmentation("mining"), generator,
+                         self.part)
 
     def _augmentation(self, use: str) -> Callable[[Tensor], Tensor]:
         """Crops and flips with random numbers of one use; it does not hold the trainer alive."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Positive, Weight
+from tla.params import CHECKED, Rate, Weight
 
 LABEL = "ALP"
 BASELINES = ("at",)
@@ -16,7 +16,7 @@ class Parameters:
     """Learning rate, weight of the squared distance between clean and adversarial logits, or
     embeddings."""
 
-    lr: Positive
+    lr: Rate
     weight: Weight
     pair: Literal["logits", "embedding"]
 

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Positive
+from tla.params import CHECKED, Rate
 
 LABEL = "AT"
 BASELINES = ("um",)
@@ -13,7 +13,7 @@ MINES = False
 class Parameters:
     """The peak of the learning rate alone."""
 
-    lr: Positive
+    lr: Rate
 
 
 def images(adversary, x, y):

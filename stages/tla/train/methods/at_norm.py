@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Count, Flag, Positive, Weight
+from tla.params import CHECKED, Count, Flag, Rate, Weight
 from tla.train.methods import tla
 
 LABEL = "AT + norm"
@@ -15,7 +15,7 @@ class Parameters:
     """Learning rate, weight of the norm term, which kinds of positives it has a share of, and its
     own pool."""
 
-    lr: Positive
+    lr: Rate
     lambda2: Weight
     twin: Flag
     same_class: Flag

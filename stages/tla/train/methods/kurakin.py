@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, OpenFraction, Positive, Weight
+from tla.params import CHECKED, OpenFraction, Rate, Weight
 
 LABEL = "Kurakin"
 BASELINES = ("um",)
@@ -13,7 +13,7 @@ MINES = False
 class Parameters:
     """Learning rate, share of adversarial images in a batch, their weight against clean ones."""
 
-    lr: Positive
+    lr: Rate
     adversarial_share: OpenFraction
     adversarial_weight: Weight
 

@@ -6,7 +6,7 @@ the last epoch found, here always at the study's eps: a method keeps nothing bet
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Fraction, Natural, Positive
+from tla.params import CHECKED, Fraction, Natural, Positive, Rate
 
 LABEL = "MMA"
 BASELINES = ("at",)
@@ -23,7 +23,7 @@ class Parameters:
     no halving every margin is the length of the PGD image's change, as in adversarial training.
     """
 
-    lr: Positive
+    lr: Rate
     d_max: Positive
     search_to: Positive
     halvings: Natural

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Positive, Weight
+from tla.params import CHECKED, Positive, Rate, Weight
 
 LABEL = "TLA"
 BASELINES = ("at", "alp", "trades", "at-norm", "tla-sa")
@@ -16,7 +16,7 @@ LOGS = ("active_triplets", "positive_distance", "negative_distance", "loss_over_
 class Parameters:
     """Learning rate, weights, margins; a null margin switches that triplet off, one must be on."""
 
-    lr: Positive
+    lr: Rate
     lambda1: Weight
     lambda2: Weight
     margin_twin: Positive | None

@@ -2,7 +2,7 @@
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Positive, Weight
+from tla.params import CHECKED, Rate, Weight
 
 LABEL = "TRADES"
 BASELINES = ("at",)
@@ -14,7 +14,7 @@ class Parameters:
     """Learning rate; weight of the divergence of adversarial from clean predictions, 1 / lambda in
     the paper."""
 
-    lr: Positive
+    lr: Rate
     beta: Weight
 
 

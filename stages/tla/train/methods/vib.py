@@ -6,7 +6,7 @@ distribution is the entropy regulariser: an upper bound on what it says of the i
 
 from pydantic.dataclasses import dataclass
 
-from tla.params import CHECKED, Count, Positive, UserError, Weight
+from tla.params import CHECKED, Count, Rate, UserError, Weight
 
 LABEL = "VIB"
 BASELINES = ("at",)
@@ -17,7 +17,7 @@ MINES = False
 class Parameters:
     """Learning rate, weight of the divergence, draws that the answer in training is the mean of."""
 
-    lr: Positive
+    lr: Rate
     beta: Weight
     draws: Count
 
