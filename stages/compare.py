@@ -1,4 +1,7 @@
-"""Every table of one study, from its rows: accuracies, differences between models, masking, AUC."""
+"""Every table of one study, from its rows: accuracies, differences between models, masking, AUC.
+
+And a few of the images that one model survives and another does not.
+"""
 
 import tla.guard  # noqa: F401
 
@@ -15,6 +18,7 @@ from tla.report.curves import distances_line, with_norms
 from tla.report.gain import gain_table
 from tla.report.pairs import compared, compared_auc
 from tla.report.signs import masking_line
+from tla.report.survivors import survivors_table, write_examples
 from tla.report.tables import Rows, by_model
 
 EXACT = ("differences", "auc-differences", "scale", "scale-trend", "gain")
@@ -37,6 +41,7 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
     return {"accuracy": by_model(attacked, tables.accuracy_lines),
             "distances": by_model(norms, distances_line),
             "autoattack": by_model(suite, tables.autoattack_line),
+            "survivors": survivors_table(suite, params),
             "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAWN),
             "differences": tables.differences(outcomes, compared(params), shared)}
 
@@ -109,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, table in made.items():
         # Verdicts and corrected p values are computed from differences: they are not rounded.
         write_table(out / f"{name}.csv", table, exact=name in EXACT)
+    write_examples(out.with_name("examples"), suite, data / "rows", params)
 
 
 if __name__ == "__main__":

@@ -4,70 +4,154 @@ import tla.guard  # noqa: F401
 
 import argparse
 import base64
+import gzip
+import json
 import re
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from PIL import Image
 
+from claims import DATA, called, cells
 from tla.files import read_metrics, write_text
 from tla.report.hypotheses import load_summary, path_of, studied
+from tla.report.labels import attack_of, model_labels
+from tla.report.ledger import headline
+from tla.report.survivors import counted
+from tla.train.methods import load_study
 
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
 VERDICTS = rf"<td[^>]*>((?:not )?({WORDS}))</td>"
-TYPES = {".svg": "image/svg+xml", ".csv": "text/csv", ".yaml": "text/plain", ".md": "text/plain"}
 SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+TABLE = r"(?m)((?:^\|.*\n)+)"           # the first one of claims.md is the ledger's
+# Figures are drawn on white: a browser that asks for dark gets their black and white exchanged.
+DARK = ("<style>@media (prefers-color-scheme: dark) { text { fill: #e8e6e1 !important }"
+        '[style*="fill: #ffffff"] { fill: #171716 !important }'
+        '[style*="stroke: #000000"] { stroke: #e8e6e1 !important }'
+        '[style*="stroke: #ffffff"] { stroke: #171716 !important }'
+        '[style*="fill: #000000"], path:not([style*="fill"]) { fill: #e8e6e1 }'
+        '[style*="stroke: #b0b0b0"] { stroke: #55524c !important } }</style>')
 
 
-def data_uri(path: Path) -> str:
-    """A file as an address that holds its whole content."""
-    return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def encoded(content: bytes) -> str:
+    """Bytes as text of 64 letters."""
+    return base64.b64encode(content).decode()
 
 
-def lower_heading(tag: re.Match) -> str:
-    """A heading's tag one level lower, as the page has a heading of its own."""
-    return f"{tag[1]}{int(tag[2]) + 1}"
+def figure_uri(path: Path) -> str:
+    """A figure as an address that holds its whole content, and follows dark and light."""
+    svg = re.sub(r"(<svg[^>]*>)", lambda tag: tag[1] + DARK, path.read_text(), count=1)
+    return f"data:image/svg+xml;base64,{encoded(svg.encode())}"
 
 
-def body(path: Path) -> Markup:
-    """A Markdown file as HTML: pictures and linked files inside, tables that scroll.
+def slug(heading: str) -> str:
+    """A heading as the end of an address, as GitHub makes it."""
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
-    Raises FileNotFoundError where the text links to a file that is not there.
+
+def body(text: str, folder: Path, name: str, files: dict[str, str]) -> Markup:
+    """Markdown as HTML: its headings one level lower and with anchors, pictures inside.
+
+    folder: where its links start; name: of the section that it becomes. A file that it links to is
+    added to `files`, by name, gzipped. Raises FileNotFoundError where there is none.
     """
-    def picture(link: re.Match) -> str:
-        return f'src="{data_uri(path.parent / f"{link[1]}.svg")}"'
+    def heading(tag: re.Match) -> str:
+        level, head = int(tag[1]) + 1, tag[2]
+        anchor = name if level == 2 else f"{name}-{slug(head)}"
+        return f'<h{level} id="{anchor}">{head}</h{level}>'
 
-    def download(link: re.Match) -> str:
-        name = f"{path.parent.name}-{Path(link[1]).name}"
-        return f'href="{data_uri(path.parent / link[1])}" download="{name}"'
+    def link(found: re.Match) -> str:
+        target = found[1]
+        if target.startswith("#"):
+            return f'href="#{name}-{target[1:]}"'
+        path = folder / target
+        if path.name in ("REPORT.md", "claims.md"):
+            return f'href="#{path.parent.name if path.name == "REPORT.md" else "claims"}"'
+        file = f"{name}-{path.name}"
+        files[file] = encoded(gzip.compress(path.read_bytes(), mtime=0))
+        return f'href="#" data-file="{file}"'
 
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(path.read_text())
-    html = re.sub(r"(</?h)(\d)", lower_heading, html)
-    html = re.sub(r'src="(.+?)\.png"', picture, html)
-    html = re.sub(r'href="([^#"].*?)"', download, html)
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    html = re.sub(r"<h(\d)>(.*?)</h\d>", heading, html)
+    html = re.sub(r'src="(.+?)\.png"',
+                  lambda found: f'src="{figure_uri(folder / f"{found[1]}.svg")}"', html)
+    html = re.sub(r'href="(.+?)"', link, html)
     html = html.replace("<table>", f"{SCROLL}<table>").replace("</table>", "</table></div>")
     html = re.sub(r"<p>(<img.+?>)</p>", r"<figure>\1</figure>", html)
-    return Markup(re.sub(r"<td[^>]*>([^<]{30,})</td>", r'<td class="long">\1</td>', html))
+    html = re.sub(r"<td[^>]*>([^<]{30,})</td>", r'<td class="long">\1</td>', html)
+    return with_pills(html)
 
 
-def with_pills(html: Markup) -> Markup:
+def with_pills(html: str) -> Markup:
     """Verdicts in table cells as coloured marks."""
-    return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', str(html)))
+    return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', html))
+
+
+def headings(html: str) -> list[tuple[str, str]]:
+    """Anchor and text of the sections of a study or of the claims."""
+    return re.findall(r'<h3 id="(.*?)">(.*?)</h3>', html)
+
+
+def ledger(path: Path) -> list[dict]:
+    """For each claim what its line on the page says, and its other readings."""
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    claims = []
+    for first in headline(table).itertuples():
+        others = table[(table.claim == first.claim) & (table.index != first.Index)]
+        claims.append({"id": first.claim, "called": called(first), "line": cells(first),
+                       "data": DATA[first.data],
+                       "readings": [cells(line) for line in others.itertuples()]})
+    return claims
+
+
+def explorer(name: str, root: Path) -> dict:
+    """What the page's explorer knows of a study: survivors of each attack, and pictures of some."""
+    params, folder = load_study(root / path_of(name)), root / "reports" / name
+    survivors = pd.read_csv(folder / "tables" / "survivors.csv")
+    examples, counts, shown = pd.read_csv(folder / "examples" / "examples.csv"), {}, {}
+    for line in survivors.to_dict("records"):
+        numbers = [line[key] for key in ("both", "model_only", "other_only", "neither")]
+        counts.setdefault(line["outcome"], {})[f"{line['model']} {line['other']}"] = numbers
+    for model, part in examples.groupby("model"):
+        sheet = folder / "examples" / f"{model}.png"
+        width, _ = Image.open(sheet).size
+        lines = part[["label", "pred", "survived_by"]].values.tolist()
+        shown[model] = {"sheet": f"data:image/png;base64,{encoded(sheet.read_bytes())}",
+                        "size": width // 2, "lines": lines}
+    return {"models": model_labels(params), "counts": counts, "shown": shown,
+            "attacks": {outcome: attack_of(outcome) for outcome in counts},
+            "pictured": counted(params, params.evaluate.broken.attack), "seed": params.seeds[0]}
+
+
+def as_script(content: dict) -> Markup:
+    """Plain data as JSON that can stand in a script element."""
+    return Markup(json.dumps(content, separators=(",", ":")).replace("</", "<\\/"))
 
 
 def render(config: str | Path, root: Path = Path()) -> str:
     """The page of the studies that a file of claims names."""
-    summary, reports, studies = load_summary(root / config), root / "reports", []
+    summary, reports, studies, files = load_summary(root / config), root / "reports", [], {}
     for name in studied(summary):
         studies.append({
             "name": name, "command": "make repro" if name == "digits" else f"make {name}",
-            "body": body(reports / name / "REPORT.md"),
+            "body": body((reports / name / "REPORT.md").read_text(), reports / name, name, files),
             "params": (root / path_of(name)).read_text()})
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string((root / "stages" / "page.html").read_text())
-    return template.render(counts=read_metrics(reports / "claims.json"), studies=studies,
-                           claims=with_pills(body(reports / "claims.md")))
+    said = (reports / "claims.md").read_text().partition("\n## Every claim")[0]
+    before, _, after = re.split(TABLE, said, maxsplit=1)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)
+    environment.globals["headings"], stages = headings, root / "stages"
+    template = environment.from_string((stages / "page.html").read_text())
+    return template.render(
+        counts=read_metrics(reports / "claims.json"), studies=studies,
+        ledger=ledger(reports / "claims.csv"), with_pills=with_pills,
+        before=body(before, reports, "claims", files), after=body(after, reports, "claims", files),
+        explorer=as_script({study["name"]: explorer(study["name"], root) for study in studies}),
+        files=as_script(files), style=Markup((stages / "page.css").read_text()),
+        script=Markup((stages / "page.js").read_text()))
 
 
 def main(argv: list[str] | None = None) -> None:

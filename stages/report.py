@@ -124,7 +124,7 @@ def draw_embedding(folder: Path, params: Params) -> None:
         called, made = label(name, params), folder / "represent" / name
         captions[called] = pd.read_csv(made / "neighbors.csv")
         tiles[called] = read_tiles(made / "neighbors.png", len(captions[called]),
-                                   1 + params.neighbors.retrieved)
+                                   2 + params.neighbors.retrieved)
         maps[called] = pd.read_csv(made / "tsne.csv")
     for name in SCORED:
         planes[label(name, params)] = pd.read_csv(folder / "represent" / name / "surface.csv")

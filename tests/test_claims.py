@@ -212,7 +212,8 @@ def test_a_claim_that_is_the_comparison_of_another_takes_its_p_and_is_counted_on
     for column in ("verdict", "uncorrected"):
         assert counts(both, column) == counts(alone, column)
     assert [called(line) for line in first.itertuples()] == ["C99", "C98 = C99"]
-    assert "The same comparison, counted once: C98 = C99." in markdown(TEMPLATE, both, summary)
+    assert "under two numbers is counted once: C98 = C99." in markdown(
+        TEMPLATE, both, summary, {})
 
 
 def test_holm_is_within_a_study():
@@ -324,8 +325,8 @@ def test_a_study_under_other_data_than_its_own_is_refused(monkeypatch):
 # The committed ledger
 
 @pytest.mark.parametrize(("stage", "files"), [
-    ("claims", ["tables"]), ("page", ["REPORT.md", "figures", "tables", "splits.csv",
-                                      "tuning.csv"])])
+    ("claims", ["tables"]), ("page", ["REPORT.md", "figures", "tables", "examples",
+                                      "splits.csv", "tuning.csv"])])
 def test_the_graph_lists_what_the_ledger_and_the_page_are_made_from(stage, files):
     deps = yaml.safe_load((SUMMARY.parent / "dvc.yaml").read_text())["stages"][stage]["deps"]
     for study in studied(load_summary(SUMMARY)):

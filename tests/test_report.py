@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 import compare
 import report
 from report import headline
-from tla.files import read_rows, write_metrics, write_rows
+from tla.files import read_rows, write_arrays, write_metrics, write_rows
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
 from tla.measure.norms import at_radius, with_unions
 from tla.outcomes import Outcome
@@ -77,6 +77,14 @@ def suite_rows(rng, params):
     found["white-box"] = drawn(rng, 0.6, IMAGES)
     found["robust"] = np.where(few, drawn(rng, 0.5, IMAGES), np.nan)
     return found
+
+
+def broken_arrays(suite, params):
+    """What evaluate keeps of the first images that PGD with restarts broke on the first seed."""
+    lost = suite[(suite.seed == params.seeds[0]) & (suite["pgd-restarts_last"] == 0)][:5]
+    tiles = np.zeros((len(lost), 1, 8, 8), np.uint8)
+    return {"idx": lost.idx.to_numpy(), "label": lost.label.to_numpy(),
+            "pred": lost.label.to_numpy(), "x": tiles, "x_adv": tiles}
 
 
 def textbook_rows(rng, n=10):
@@ -188,6 +196,7 @@ def study(tmp_path_factory, raw_params):
                            "cost": pd.DataFrame({"images": [8], "forward": [64],
                                                  "backward": [40]})}.items():
             write_rows(data / "rows" / model / f"{name}.csv.gz", rows)
+        write_arrays(data / "rows" / model / "broken.npz", broken_arrays(suite, params))
         if model in params.represent.models:
             for name, rows in embedding_rows(rng, suite, params).items():
                 write_rows(data / "embedding" / model / f"{name}.csv.gz", rows)

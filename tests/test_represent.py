@@ -194,9 +194,10 @@ def test_pictures_are_of_the_first_seed_and_of_the_sample(represented):
     test = stage.test(0, None)
     queries = np.unique(test.y.numpy())[:6]
     assert captions["query"].tolist() == queries.tolist()
-    pixels = read_tiles(AT / "neighbors.png", len(queries), 4)
+    pixels = read_tiles(AT / "neighbors.png", len(queries), 5)
     first = [test.y.tolist().index(label) for label in queries]
-    away = np.abs(pixels[:, 0] / 255 - test.x[first, 0].numpy())
+    assert (pixels[:, 0] == (255 * test.x[first, 0]).round().numpy()).all()
+    away = np.abs(pixels[:, 1] / 255 - test.x[first, 0].numpy())
     assert 0.1 < away.max() <= 0.15 + 1 / 255
 
     sample = stage.test(0, 20)

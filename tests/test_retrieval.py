@@ -121,7 +121,8 @@ def test_the_figure_shows_the_first_query_of_each_class_and_what_it_retrieved(pa
     train = Split(1 - x, torch.tensor([0, 1, 2, 3, 4]), torch.arange(5))
     found = np.array([[4, 3, 2], [2, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
     pixels, captions = figure(test, x + 0.01, np.array([8, 9, 0, 0, 0]), found, train, settings)
-    assert pixels.shape == (2, 3, 1, 1, 1)
-    assert pixels[:, :, 0, 0, 0] == pytest.approx(np.array([[0.11, 0.8, 0.9], [0.01, 0.6, 0.7]]))
+    assert pixels.shape == (2, 4, 1, 1, 1)
+    assert pixels[:, :, 0, 0, 0] == pytest.approx(
+        np.array([[0.1, 0.11, 0.8, 0.9], [0.0, 0.01, 0.6, 0.7]]))
     assert captions.to_dict("list") == {"query": [0, 1], "predicted": [9, 8],
                                         "retrieved_1": [2, 4], "retrieved_2": [1, 3]}

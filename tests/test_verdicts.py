@@ -39,7 +39,9 @@ def study(params, tmp_path, monkeypatch):
                           claims=list(claims))
         monkeypatch.setattr(verdicts, "load_summary", lambda path: summary)
         tables = {"differences": differences, "masking": masking, "accuracy": accuracy}
-        return " ".join(verdict_text(params, tables, whole).replace("\n>", "").split())
+        text = verdict_text(params, tables, whole)
+        assert all(each.startswith(">") for each in text.splitlines()), "the box falls apart"
+        return " ".join(text.replace("\n>", "").split())
     return box
 
 

@@ -660,11 +660,15 @@ class Variants:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compare:
-    """Differences of AUC: images right, and wrong, that one needs; size and seed of resampling."""
+    """Differences of AUC: images right, and wrong, that one needs; size and seed of resampling.
+
+    examples: images to be looked at that one model survives and another does not, of each pair.
+    """
 
     least: Count
     resamples: Count
     seed: Seed
+    examples: Count
 
 
 @dataclass(frozen=True, config=CHECKED)

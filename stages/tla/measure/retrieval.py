@@ -59,16 +59,17 @@ def neighbor_columns(kind: str, found: np.ndarray, y: np.ndarray,
 
 def figure(test: Split, x_adv: Tensor, prediction: np.ndarray, found: np.ndarray, train: Split,
            settings: Neighbors) -> tuple[np.ndarray, pd.DataFrame]:
-    """Adversarial queries and the training images in the rows `found` [n, k] that they retrieve.
+    """Queries, clean and adversarial, and the training images in the rows `found` [n, k] retrieved.
 
-    Pixels [queries, 1 + retrieved, c, h, w] and captions: query, predicted, retrieved_<i>. The
+    Pixels [queries, 2 + retrieved, c, h, w] and captions: query, predicted, retrieved_<i>. The
     first test image of each class is shown, so that no query is chosen by its result.
     """
     y, labels = test.y.cpu().numpy(), train.y.cpu().numpy()
     queries = np.unique(y, return_index=True)[1][: settings.queries]
     shown = found[queries, : settings.retrieved]
-    pixels = np.concatenate(
-        [x_adv[queries].cpu().numpy()[:, None], train.x[shown].cpu().numpy()], axis=1)
+    clean, adversarial = test.x[queries].cpu().numpy(), x_adv[queries].cpu().numpy()
+    pixels = np.concatenate([np.stack([clean, adversarial], axis=1),
+                             train.x[shown].cpu().numpy()], axis=1)
     captions = {"query": y[queries], "predicted": prediction[queries]}
     for i in range(shown.shape[1]):
         captions[f"retrieved_{i + 1}"] = labels[shown[:, i]]
