@@ -779,8 +779,8 @@ def test_tla_follows_the_pool_of_the_study_and_nothing_else_does(make_params):
 
 def test_a_pool_of_one_is_called_random_only_where_it_is_swept(make_params):
     """The study's TLA stays TLA whatever its pool, or two columns would have one name."""
-    names = ["um", "at", "alp"]
-    alone = make_params({"mining.batch": 1, "models": [*names, "tla"], "represent.models": names})
+    names = ["um", "at", "alp", "tla"]
+    alone = make_params({"mining.batch": 1, "models": names, "represent.models": names})
     assert label("tla", alone) == "TLA"
     assert label("tla-b1", make_params({})) == "TLA-RN"
 
