@@ -2,12 +2,12 @@
 
 import tla.guard  # noqa: F401
 
-import argparse
 import math
 from pathlib import Path
 
 import pandas as pd
 
+from tla.command import Parser
 from tla.files import replacing, write_metrics, write_table, write_text
 from tla.report import figures
 from tla.report.fill import fill
@@ -130,7 +130,7 @@ def counted(table: pd.DataFrame) -> dict[str, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the claims")
     summary = load_summary(parser.parse_args(argv).config)
 

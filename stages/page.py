@@ -2,7 +2,6 @@
 
 import tla.guard  # noqa: F401
 
-import argparse
 import base64
 import gzip
 import json
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from claims import DATA, called, cells
+from tla.command import Parser
 from tla.files import read_csv, read_metrics, write_text
 from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.labels import attack_of, model_labels
@@ -154,7 +154,7 @@ def render(config: str | Path, root: Path = Path()) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the claims")
     write_text(Path("reports", "index.html"), render(parser.parse_args(argv).config))
 
