@@ -131,7 +131,9 @@ def too_large():
 
 @pytest.mark.parametrize(("error", "words"), [
     (KeyboardInterrupt(), "interrupted"), (full_disk("x/y"), "x/y: No space left .*; free"),
-    (full_disk(), "output: No space left"),
+    (full_disk(), "a file: No space left"),
+    (FileNotFoundError(errno.ENOENT, "No such file", "x"), "x: No such file; run dvc repro"),
+    (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), "x: Not a directory; move"),
     (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied; make it"),
     (MemoryError(), "memory; lower train.batch"), (too_large(), "memory; lower train.batch"),
     (BrokenProcessPool("x"), "a worker was killed"),
@@ -143,7 +145,7 @@ def test_what_the_user_can_mend_is_one_line(error, words):
 
 
 @pytest.mark.parametrize("error", [
-    ValueError("x"), KeyError("x"), RuntimeError("shapes differ"), FileNotFoundError(2, "x"),
+    ValueError("x"), KeyError("x"), RuntimeError("shapes differ"), OSError("x"),
     ModuleNotFoundError("No module named 'tla.x'", name="tla.x")], ids=repr)
 def test_all_else_is_a_defect(error):
     assert guard.said(error) is None
