@@ -46,6 +46,7 @@ claims: $(VENV)/.ready
 
 # The models that are stored in artifacts/ are fetched, not trained again.
 $(EXPERIMENTS): $(VENV)/.ready
+	python stages/artifacts.py
 	python stages/graph.py experiments/$@/params.yaml
 	dvc --cd experiments/$@ repro --pull --allow-missing
 

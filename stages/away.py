@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import evaluate
 import represent
+from tla.command import Parser
 from tla.files import write_table
 from tla.measure.stage import Job, Stage
 from tla.params import Params, UserError
@@ -80,7 +81,7 @@ def use_packed_sources() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     params = load_study(arguments.config)

@@ -2,13 +2,13 @@
 
 import tla.guard  # noqa: F401
 
-import argparse
 import math
 from pathlib import Path
 
 import pandas as pd
 
-from tla.files import write_metrics, write_table, write_text
+from tla.command import Parser
+from tla.files import replacing, write_metrics, write_table, write_text
 from tla.report import figures
 from tla.report.fill import fill
 from tla.report.hypotheses import Summary, load_studies, load_summary, path_of
@@ -130,20 +130,22 @@ def counted(table: pd.DataFrame) -> dict[str, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the claims")
-    summary, out = load_summary(parser.parse_args(argv).config), Path("reports")
+    summary = load_summary(parser.parse_args(argv).config)
 
     table = ledger(summary, load_studies(summary))
-    write_table(out / "claims.csv", table, exact=True)
     template = Path(__file__).with_suffix(".md").read_text()
-    write_text(out / "claims.md", markdown(template, table, summary, boxes(summary)))
+    text = markdown(template, table, summary, boxes(summary))
     first = headline(table)
     unit = [claim.id for claim in summary.claims if claim.kind != "cost"]   # those have percent
     drawn = first[(first.verdict != "not run") & first.claim.isin(unit)]
     label = [f"{called(line)}  {line.says}" for line in drawn.itertuples()]
-    figures.save(figures.claim_forest(drawn.assign(label=label)), out / "figures", "claims")
-    write_metrics(out / "claims.json", counted(table))
+    with replacing(Path("reports")) as out:
+        write_table(out / "claims.csv", table, exact=True)
+        write_text(out / "claims.md", text)
+        figures.save(figures.claim_forest(drawn.assign(label=label)), out / "figures", "claims")
+        write_metrics(out / "claims.json", counted(table))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from tla.command import study_arguments
-from tla.files import read_rows, write_table
+from tla.files import replacing, write_table
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report import detection, scale, tables
 from tla.report.curves import distances_line, with_norms
 from tla.report.gain import gain_table
 from tla.report.pairs import compared, compared_auc
+from tla.report.rows import rows_of, suite_of
 from tla.report.signs import masking_line
 from tla.report.survivors import survivors_table, write_examples
 from tla.report.tables import Rows, by_model
@@ -24,9 +25,12 @@ from tla.report.tables import Rows, by_model
 EXACT = ("differences", "auc-differences", "scale", "scale-trend", "gain")
 
 
-def read(folder: Path, models: list[str], name: str) -> Rows:
-    """The rows `name` of each model."""
-    return {model: read_rows(folder / model / f"{name}.csv.gz") for model in models}
+def read(params: Params, folder: str, name: str) -> Rows:
+    """The rows `name` of each model: in `rows` of all, in `embedding` of those looked into."""
+    place = Path("data", params.dataset, folder)
+    models = params.models if folder == "rows" else params.represent.models
+    one = suite_of if name == "suite" else rows_of
+    return {model: one(place / model / f"{name}.csv.gz", params) for model in models}
 
 
 def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
@@ -46,11 +50,11 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
             "differences": tables.differences(outcomes, compared(params), shared)}
 
 
-def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.DataFrame]:
+def beyond_tables(params: Params, suite: Rows) -> dict[str, pd.DataFrame]:
     """Tables of transfer, queries, signs of masking, textbook attacks and the cost of training."""
     eps = params.attack.eps
-    transfer = read_rows(folder / "transfer.csv.gz")
-    masking, leaking = (read(folder, params.models, name) for name in ("masking", "leaking"))
+    transfer = rows_of(Path("data", params.dataset, "rows", "transfer.csv.gz"), params)
+    masking, leaking = (read(params, "rows", name) for name in ("masking", "leaking"))
     matrix = tables.transfer_matrix(transfer, params.models)
     pgd = str(Outcome("pgd", str(params.evaluate.attacks["pgd"].steps[-1]), "worst"))
     queries, signs = [], []
@@ -61,16 +65,16 @@ def beyond_tables(params: Params, folder: Path, suite: Rows) -> dict[str, pd.Dat
             second, masking[model], tables.withstood(transfer, model), pgd,
             params.masking.tolerance))
     return {"transfer": matrix, "queries": pd.DataFrame(queries), "masking": pd.DataFrame(signs),
-            "textbook": by_model(read(folder, params.models, "textbook"), tables.textbook_line),
+            "textbook": by_model(read(params, "rows", "textbook"), tables.textbook_line),
             "label-leaking": by_model(leaking, tables.leaking_lines, eps),
-            "cost": tables.cost_table(read(folder, params.models, "cost"))}
+            "cost": tables.cost_table(read(params, "rows", "cost"))}
 
 
-def embedding_tables(params: Params, folder: Path, neighbors: Rows,
+def embedding_tables(params: Params, neighbors: Rows,
                      mismatch: Rows) -> dict[str, pd.DataFrame]:
     """Tables of detection, retrieval and images from elsewhere."""
-    models, least = params.represent.models, params.compare.least
-    detect, aware = (read(folder, models, name) for name in ("detect", "aware"))
+    least = params.compare.least
+    detect, aware = (read(params, "embedding", name) for name in ("detect", "aware"))
     pairs = compared_auc(params)
     return {"auc": by_model(detect, detection.auc_lines, least),
             "roc": by_model(detect, detection.roc_lines, least),
@@ -80,16 +84,16 @@ def embedding_tables(params: Params, folder: Path, neighbors: Rows,
                                           detection.aware_differences(aware, pairs, params)]),
             "retrieval": by_model(neighbors, tables.retrieval_line),
             "mismatch": by_model(mismatch, tables.mismatch_line),
-            "ood": by_model(read(folder, models, "ood"), tables.ood_lines, params.ood.sources)}
+            "ood": by_model(read(params, "embedding", "ood"), tables.ood_lines, params.ood.sources)}
 
 
 def variant_tables(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
     """Tables of the study's variants; none where it has none."""
     variants, rows, costs = params.variants, {}, {}
     for name in variants.trained:
-        suite = read_rows(folder / name / "suite.csv.gz")
+        suite = rows_of(folder / name / "suite.csv.gz", params)
         rows[name] = {model: part.reset_index(drop=True) for model, part in suite.groupby("model")}
-        costs[name] = read_rows(folder / name / "cost.csv.gz")
+        costs[name] = rows_of(folder / name / "cost.csv.gz", params)
     found = {"variants": scale.accuracy_table(rows, costs)} if rows else {}
     if variants.scale:
         found |= {"scale": scale.scale_table(params, rows, costs),
@@ -101,20 +105,21 @@ def variant_tables(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
 
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
-    data, out = Path("data", params.dataset), Path("reports", params.dataset, "tables")
+    data, reports = Path("data", params.dataset), Path("reports", params.dataset)
 
-    suite = read(data / "rows", params.models, "suite")
-    neighbors, mismatch = (read(data / "embedding", params.represent.models, name)
+    suite = read(params, "rows", "suite")
+    neighbors, mismatch = (read(params, "embedding", name)
                            for name in ("neighbors", "mismatch"))
-    norms = read(data / "rows", params.models, "norms")
+    norms = read(params, "rows", "norms")
     made = accuracy_tables(params, suite, norms, neighbors, mismatch)
-    made |= beyond_tables(params, data / "rows", suite)
-    made |= embedding_tables(params, data / "embedding", neighbors, mismatch)
+    made |= beyond_tables(params, suite)
+    made |= embedding_tables(params, neighbors, mismatch)
     made |= variant_tables(params, data / "rows" / "variants")
-    for name, table in made.items():
-        # Verdicts and corrected p values are computed from differences: they are not rounded.
-        write_table(out / f"{name}.csv", table, exact=name in EXACT)
-    write_examples(out.with_name("examples"), suite, data / "rows", params)
+    with replacing(reports) as out:
+        for name, table in made.items():
+            # Verdicts and corrected p values are computed from differences: they are not rounded.
+            write_table(out / "tables" / f"{name}.csv", table, exact=name in EXACT)
+        write_examples(out / "examples", suite, data / "rows", params)
 
 
 if __name__ == "__main__":

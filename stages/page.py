@@ -2,21 +2,20 @@
 
 import tla.guard  # noqa: F401
 
-import argparse
 import base64
 import gzip
 import json
 import re
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
 from claims import DATA, called, cells
-from tla.files import read_metrics, write_text
+from tla.command import Parser
+from tla.files import read_csv, read_metrics, write_text
 from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.labels import attack_of, model_labels
 from tla.report.ledger import headline
@@ -97,7 +96,7 @@ def headings(html: str) -> list[tuple[str, str]]:
 
 def ledger(path: Path) -> list[dict]:
     """For each claim what its line on the page says, and its other readings."""
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    table = read_csv(path)
     claims = []
     for first in headline(table).itertuples():
         others = table[(table.claim == first.claim) & (table.index != first.Index)]
@@ -110,8 +109,8 @@ def ledger(path: Path) -> list[dict]:
 def explorer(name: str, root: Path) -> dict:
     """What the page's explorer knows of a study: survivors of each attack, and pictures of some."""
     params, folder = load_study(root / path_of(name)), root / "reports" / name
-    survivors = pd.read_csv(folder / "tables" / "survivors.csv")
-    examples, counts, shown = pd.read_csv(folder / "examples" / "examples.csv"), {}, {}
+    survivors = read_csv(folder / "tables" / "survivors.csv")
+    examples, counts, shown = read_csv(folder / "examples" / "examples.csv"), {}, {}
     for line in survivors.to_dict("records"):
         numbers = [line[key] for key in ("both", "model_only", "other_only", "neither")]
         counts.setdefault(line["outcome"], {})[f"{line['model']} {line['other']}"] = numbers
@@ -155,7 +154,7 @@ def render(config: str | Path, root: Path = Path()) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the claims")
     write_text(Path("reports", "index.html"), render(parser.parse_args(argv).config))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from claims import DATA
-from tla.files import write_text
+from tla.files import read_csv, write_text
 from tla.params import Params
 from tla.report.labels import attack_of, percent, points
 from tla.report.ledger import headline
@@ -37,7 +37,7 @@ def verdict(params: Params, root: Path = Path()) -> str:
 
 def not_run(root: Path = Path()) -> str:
     """How many comparisons of the paper no study here has made, and for want of which data."""
-    first = headline(pd.read_csv(root / "reports" / "claims.csv"))
+    first = headline(read_csv(root / "reports" / "claims.csv"))
     first = first[first.same_as.isna()]
     waiting = first.data[first.verdict == "not run"].map(DATA).value_counts(sort=False)
     if waiting.empty:
@@ -75,7 +75,7 @@ def _ahead(differences: dict[tuple, dict], model: str, baseline: str) -> str:
 def benchmarks(root: Path = Path()) -> str:
     """Time a step and robust accuracy of each attack library, and the machine they ran on."""
     folder = root / "reports" / "benchmarks"
-    runs = pd.read_csv(folder / "attacks.csv")
+    runs = read_csv(folder / "attacks.csv")
     runs = runs[(runs.measure == "time a step") & runs.attack.isin(ATTACKS)]
     cells = {}
     # Where one ran on two numbers of images, the larger stands.

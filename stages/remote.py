@@ -26,6 +26,7 @@ from returned import (
     prepared_of,
     unpack,
 )
+from tla.command import Parser
 from tla.params import Params, UserError
 from tla.pieces import write_pieces
 from tla.train.data import SOURCES
@@ -34,7 +35,7 @@ from tla.train.methods import load_study
 
 def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="write images as pieces")
     run = commands.add_parser("run", help="go on with training and attacks; write them as pieces")

@@ -2,13 +2,14 @@
 
 import tla.guard  # noqa: F401
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from tla.command import study_arguments
-from tla.files import read_metrics, write_metrics, write_table, write_text
+from tla.files import read_csv, read_metrics, replacing, write_metrics, write_table, write_text
 from tla.measure.pictures import read_tiles
 from tla.params import Params
 from tla.report import figures
@@ -120,14 +121,15 @@ def draw_gain(folder: Path, lines: pd.DataFrame) -> None:
 def draw_embedding(folder: Path, params: Params) -> None:
     """What neighbours are retrieved, t-SNE maps, and the loss around a few test images."""
     captions, tiles, maps, planes = {}, {}, {}, {}
+    represented = Path("reports", params.dataset, "represent")
     for name in PICTURED:
-        called, made = label(name, params), folder / "represent" / name
-        captions[called] = pd.read_csv(made / "neighbors.csv")
+        called, made = label(name, params), represented / name
+        captions[called] = read_csv(made / "neighbors.csv")
         tiles[called] = read_tiles(made / "neighbors.png", len(captions[called]),
                                    2 + params.neighbors.retrieved)
-        maps[called] = pd.read_csv(made / "tsne.csv")
+        maps[called] = read_csv(made / "tsne.csv")
     for name in SCORED:
-        planes[label(name, params)] = pd.read_csv(folder / "represent" / name / "surface.csv")
+        planes[label(name, params)] = read_csv(represented / name / "surface.csv")
     figures.save(figures.neighbor_grid(tiles, captions), folder / "figures", "neighbors")
     figures.save(figures.tsne_maps(maps), folder / "figures", "tsne")
     figures.save(figures.loss_surfaces(planes), folder / "figures", "loss-surface")
@@ -150,29 +152,33 @@ def headline(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float
     return found
 
 
+def drawings(out: Path, params: Params, tables: dict[str, pd.DataFrame]) -> list[Callable]:
+    """What draws the figures of the study, each by itself."""
+    found = [partial(draw_accuracy, out, params, tables["accuracy"]),
+             partial(draw_norms, out, params, tables["accuracy"]),
+             partial(draw_roc, out, params, tables["auc"]),
+             partial(draw_aware, out, params, tables["aware"]),
+             partial(draw_embedding, out, params)]
+    if tables["trials"].method.isin(params.models).any():
+        found.append(partial(draw_trials, out, params, tables["trials"]))
+    if "scale" in tables:
+        found.append(partial(draw_scale, out, params, tables["scale"]))
+    if "gain" in tables:
+        found.append(partial(draw_gain, out, tables["gain"]))
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
-    folder, tables = Path("reports", params.dataset), read_tables(params)
-    drawings = [partial(draw_accuracy, folder, params, tables["accuracy"]),
-                partial(draw_norms, folder, params, tables["accuracy"]),
-                partial(draw_roc, folder, params, tables["auc"]),
-                partial(draw_aware, folder, params, tables["aware"]),
-                partial(draw_embedding, folder, params)]
-    if tables["trials"].method.isin(params.models).any():
-        drawings.append(partial(draw_trials, folder, params, tables["trials"]))
-    if "scale" in tables:
-        drawings.append(partial(draw_scale, folder, params, tables["scale"]))
-    if "gain" in tables:
-        drawings.append(partial(draw_gain, folder, tables["gain"]))
-    map_parallel(lambda draw: draw(), drawings, "figures")
-
-    distances = {}
+    folder, tables, distances = Path("reports", params.dataset), read_tables(params), {}
     for name in params.represent.models:
         distances[name] = read_metrics(folder / "metrics" / f"represent-{name}.json")
     template = Path(__file__).with_suffix(".md").read_text()
     verdict = verdict_text(params, tables, whole=True)
-    write_text(folder / "REPORT.md", report_text(template, params, tables, distances, verdict))
-    write_metrics(folder / "headline.json", headline(params, tables))
+    with replacing(folder) as out:
+        map_parallel(lambda draw: draw(), drawings(out, params, tables), "figures")
+        write_text(out / "REPORT.md", report_text(template, params, tables, distances, verdict))
+        write_metrics(out / "headline.json", headline(params, tables))
 
 
 if __name__ == "__main__":

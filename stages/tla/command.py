@@ -1,13 +1,21 @@
 """Command lines of the stages: which study, and which of its models."""
 
 import argparse
+from typing import NoReturn
 
 from tla.params import Params, UserError
 from tla.train.methods import load_study, parse_model
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
+class Parser(argparse.ArgumentParser):
+    """One whose complaints are UserErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; --help says more")
+
+
+def _parser(description: str) -> Parser:
+    parser = Parser(description=description)
     parser.add_argument("config", help="params.yaml of the study")
     return parser
 

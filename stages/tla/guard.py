@@ -14,7 +14,9 @@ from tla.parent import end_with
 
 DEFECT = "This is a defect of the project, not of your files: please report it with the lines above"
 INTERRUPTED = 130       # what shells call a process that Ctrl-C ended
+MADE, MOVED = "run dvc repro, which makes it", "move what is there away"
 REMEDIES = {
+    errno.ENOENT: MADE, errno.ENOTDIR: MOVED, errno.EISDIR: MOVED, errno.EEXIST: MOVED,
     errno.ENOSPC: "free some space and run again", errno.EDQUOT: "free some space and run again",
     errno.EROFS: "make it writable", errno.EACCES: "make it accessible to you",
     errno.EPERM: "make it accessible to you", errno.EPIPE: "read to the end what is printed",
@@ -30,7 +32,7 @@ def said(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("tla"):
         return f"{error.name}: is not installed; run make, or pip install -r requirements.txt"
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        return f"{error.filename or 'output'}: {error.strerror}; {REMEDIES[error.errno]}"
+        return f"{error.filename or 'a file'}: {error.strerror}; {REMEDIES[error.errno]}"
     name = type(error).__name__     # of libraries that need not be loaded
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" \
             or "can't allocate memory" in str(error):

@@ -6,7 +6,6 @@ It returns logits [n, classes], alone or with an embedding [n, d].
 
 import hashlib
 import importlib.util
-import json
 import logging
 import sys
 import warnings
@@ -18,7 +17,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ from tla.train.data import Split
 from tla.train.methods import METHODS
 from tla.train.models import build
 from tla.train.pgd import cross_entropy, input_gradient
-from tla.train.stored import digest_of
+from tla.train.stored import digest_of, read_tensors
 
 FORMS = ("a Python file and its function (file.py:function), TorchScript (.pt), an exported "
          "program (.pt2), or weights that this project wrote (.safetensors)")
@@ -124,9 +122,9 @@ def load_ours(path: str | Path) -> nn.Module:
 
 
 def _ours(path: Path) -> tuple[nn.Module, dict]:
+    remedy = "weights of another go with a Python file: --model file.py:function --weights"
+    weights, about = read_tensors(path, remedy)
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["about"])
         known = about["params"]
         network = build(checked(Model, known["model"], path), tuple(about["shape"]),
                         about["classes"], seed=0)
@@ -134,10 +132,9 @@ def _ours(path: Path) -> tuple[nn.Module, dict]:
         if hasattr(method, "network"):
             section = checked(method.Parameters, known["parameters"], path)
             network = method.network(network, section, seed=0)
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
-        raise UserError(f"{path}: is no model that this project trained; weights of another go "
-                        "with a Python file: --model file.py:function --weights") from None
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise UserError(f"{path}: is no model that this project trained; {remedy}") from None
     return network, about
 
 

@@ -18,7 +18,7 @@ from tla.measure.answers import Columns, predict
 from tla.measure.distances import TOLERANCE, l0_distance, l2_distance
 from tla.measure.queries import Counted
 from tla.outcomes import Outcome, outcome_columns
-from tla.params import Apgd, Ddn, Fmn, Norms, Pointwise, UserError
+from tla.params import Apgd, Ddn, Fmn, Norms, Pointwise
 from tla.train.data import Split
 
 ATTACKS = {"l2": ("l2-apgd", "l2-ddn"), "l0": ("l0-fmn", "l0-pointwise")}
@@ -81,14 +81,8 @@ def _foolbox(model: nn.Module, split: Split):
 
 def fmn_columns(model: nn.Module, split: Split, name: str, radii: list[int], settings: Fmn, *,
                 batch: int, seed: int) -> Columns:
-    """`within_radii` of the fewest pixels by FMN in L0 (Pintor et al. 2021), and `_put_back`.
-
-    Raises UserError for so many steps that FMN may reach all pixels, where the library fails.
-    """
+    """`within_radii` of the fewest pixels by FMN in L0 (Pintor et al. 2021), and `_put_back`."""
     import foolbox
-    if settings.steps > (most := split.x[0].numel() - 2):
-        raise UserError(f"norms.fmn.steps: must be {most} at the most for images of this size, "
-                        f"got {settings.steps}")
     attack = foolbox.attacks.L0FMNAttack(steps=settings.steps, max_stepsize=settings.step_size)
     x_adv = attack.run(_foolbox(model, split), split.x, foolbox.criteria.Misclassification(split.y))
     np.random.seed(seed)        # the pointwise attack draws from it

@@ -1,9 +1,13 @@
 """Pixels that a figure needs later, kept as one plain PNG of equal tiles. Imports no torch."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tla.files import AGAIN, read_bytes
+from tla.params import UserError
 
 
 def write_tiles(path: Path, tiles: np.ndarray) -> None:
@@ -17,6 +21,9 @@ def write_tiles(path: Path, tiles: np.ndarray) -> None:
 
 def read_tiles(path: Path, rows: int, columns: int) -> np.ndarray:
     """The tiles of a picture, [rows, columns, h, w] or [rows, columns, h, w, 3], 0 to 255."""
-    sheet = np.asarray(Image.open(path))
-    h, w = sheet.shape[0] // rows, sheet.shape[1] // columns
-    return sheet.reshape(rows, h, columns, w, *sheet.shape[2:]).swapaxes(1, 2)
+    try:
+        sheet = np.asarray(Image.open(BytesIO(read_bytes(path))))
+        h, w = sheet.shape[0] // rows, sheet.shape[1] // columns
+        return sheet.reshape(rows, h, columns, w, *sheet.shape[2:]).swapaxes(1, 2)
+    except (OSError, ValueError):
+        raise UserError(f"{path}: is no picture of {rows} x {columns} tiles; {AGAIN}") from None

@@ -1,5 +1,6 @@
 """What the stages that measure start from: data, trained networks, samples of images, kept work."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from tla.params import Params, UserError
 from tla.sources import code_of
 from tla.train.chance import deterministic, stream_seed
 from tla.train.checkpoints import REMEDY, load_model, model_path
-from tla.train.data import TEST, Dataset, Split
+from tla.train.data import TEST, TRAIN, Dataset, Split
 from tla.train.stored import digest_of, read_tensors
 from tla.workers import map_parallel
 
@@ -83,6 +84,7 @@ class Stage:
         self.params, self.within, self.device = params, within, deterministic()
         folder = Path("data", params.dataset)
         self.data = Dataset(folder / "prepared", params, self.device)
+        check_sizes(params, self.data)
         self.rows, self.embedding = folder / "rows", folder / "embedding"
         self.reports = Path("reports", params.dataset)
         self.fit: set[Path] = set()
@@ -185,6 +187,23 @@ class Stage:
                             lambda: job.function(network, split, **settings))
         frame = {"seed": job.seed, "idx": split.idx.cpu().numpy(), "label": split.y.cpu().numpy()}
         return pd.DataFrame(frame | {name: _series(column) for name, column in columns.items()})
+
+
+def check_sizes(params: Params, data: Dataset) -> None:
+    """Raise UserError for numbers of parameters that there are too few images, or pixels, for."""
+    train, test = ((data.part == part).sum(1).min().item() for part in (TRAIN, TEST))
+    pixels, norms = math.prod(data.shape), params.norms
+    for key, value, most, of in (
+            ("detect.components", params.detect.components, train, "training images of a seed"),
+            ("detect.neighbors", params.detect.neighbors, train, "training images of a seed"),
+            ("neighbors.k", params.neighbors.k, train, "training images of a seed"),
+            ("masking.surfaces", params.masking.surfaces, test, "test images of a seed"),
+            ("norms.apgd.targets", norms.apgd.targets, data.classes - 1, "other classes"),
+            ("norms.fmn.steps", norms.fmn.steps, pixels - 2, "pixels but two, where FMN fails"),
+            ("norms.l0_radii", norms.l0_radii[-1], pixels, "pixels")):
+        if value > most:
+            raise UserError(f"{params.config}: {key}: {value} are more than the {most} {of}; lower "
+                            "it")
 
 
 def _series(column: Tensor) -> np.ndarray | list[np.ndarray]:

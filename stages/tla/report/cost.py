@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.params import Params
 
 COUNTED = "images through the network, counted"
@@ -21,7 +22,7 @@ def cost_readings(model: str, baseline: str, params: Params) -> pd.DataFrame:
     high; then the count, which has none. No line where the study has not counted both models.
     """
     path = Path("reports", params.dataset, "tables", "cost.csv")
-    table = pd.read_csv(path, index_col="model") if path.exists() else pd.DataFrame()
+    table = read_csv(path).set_index("model") if path.exists() else pd.DataFrame()
     if not {model, baseline} <= set(table.index):
         return pd.DataFrame(columns=["outcome"])
     both = table.forward + table.backward
@@ -35,7 +36,7 @@ def _timed(model: str, baseline: str, params: Params) -> list[dict]:
     """One line where the benchmark timed the model, else none; its times are shares of AT's."""
     if baseline != "at" or not BENCHMARK.exists():
         return []
-    table = pd.read_csv(BENCHMARK)
+    table = read_csv(BENCHMARK)
     table = table[(table.network == NETWORKS.get(params.dataset)) & (table.model == model)
                   & (table.precision == params.train.precision)]
     return [{"outcome": TIMED, "difference": line.of_at - 1, "low": line.low - 1,

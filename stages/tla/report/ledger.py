@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.params import Params, UserError
 from tla.report.cost import cost_readings
 from tla.report.hypotheses import Claim, Summary, check_same, model_of
@@ -54,13 +55,13 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     if claim.kind == "cost":
         return in_order(claim, cost_readings(model, baseline, params).assign(masked=False))
     name = "auc-differences.csv" if claim.kind == "auc" else "differences.csv"
-    found = pd.read_csv(tables / name)
+    found = read_csv(tables / name)
     found = found[(found.model == model) & (found.baseline == baseline)]
     if claim.kind == "auc":
         found = found.assign(training=found.eps_factor <= 1,
                              outcome=found.score + found.eps_factor.map(", eps x {:g}".format))
         found = found.sort_values(["training", "eps_factor"], kind="stable")
-    masked = not {model, baseline}.isdisjoint(flagged(pd.read_csv(tables / "masking.csv")))
+    masked = not {model, baseline}.isdisjoint(flagged(read_csv(tables / "masking.csv")))
     return in_order(claim, found.assign(masked=masked))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.params import Params
 
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
@@ -33,7 +34,7 @@ def published(params: Params, figure: str, root: Path = Path()) -> pd.DataFrame:
     Columns model, pool, outcome, value, a line for each reading. Other data sets than the paper's
     have no line.
     """
-    table = pd.read_csv(root / "reports" / "published.csv")
+    table = read_csv(root / "reports" / "published.csv", "run git checkout")
     own = (table.dataset == DATASETS.get(params.data.source)) & (table.figure == figure)
     table = table[own]
     outcomes = [readings(attack, params) for attack in table.attack]
@@ -45,7 +46,7 @@ def published_gain(params: Params, attack: str, baseline: str, root: Path = Path
 
     The one under PGD stands in the poster's text, the others are read off its bars.
     """
-    table = pd.read_csv(root / "reports" / "published.csv")
+    table = read_csv(root / "reports" / "published.csv", "run git checkout")
     table, name = table[table.dataset == DATASETS.get(params.data.source)], baseline.upper()
     if attack == "PGD":
         said = (table.model == f"TLA - {name}") & table.attack.str.startswith("PGD-")

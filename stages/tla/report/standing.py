@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.files import read_metrics
+from tla.files import read_csv, read_metrics
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.detection import auc_lines
@@ -43,7 +43,7 @@ def standing_table(params: Params, name: str, metrics: dict[str, float], marked:
 
 def _flags(params: Params, root: Path) -> list[str]:
     path = root / "reports" / params.dataset / "tables" / "masking.csv"
-    return flagged(pd.read_csv(path)) if path.exists() else []
+    return flagged(read_csv(path)) if path.exists() else []
 
 
 def masking_signs(params: Params, suite: pd.DataFrame, masking: pd.DataFrame,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
@@ -36,7 +37,7 @@ TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transf
 def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
     """One of the tables of a study; only an empty cell is a missing value."""
     path = root / "reports" / params.dataset / "tables" / f"{name}.csv"
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return read_csv(path)
 
 
 def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.params import Params
 
 COLUMNS = ("method", "trial", "settings", "clean_accuracy", "robust_accuracy", "robust_std",
@@ -18,7 +19,7 @@ def trials_path(params: Params) -> Path:
 def read_trials(params: Params, root: Path = Path()) -> pd.DataFrame:
     """The trials of a study; no line where nothing was tuned."""
     path = root / trials_path(params)
-    found = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    found = read_csv(path) if path.exists() else pd.DataFrame()
     found = found.reindex(columns=list(COLUMNS))
     return found.assign(edge=found.edge.astype(object).fillna(""))
 
