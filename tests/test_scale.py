@@ -200,7 +200,7 @@ def test_without_a_published_number_or_the_authors_compute_none_is_named(params)
     variants = dataclasses.replace(params.variants, scale=dataclasses.replace(
         params.variants.scale, authors=None))
     digits = dataclasses.replace(params, variants=variants, data=dataclasses.replace(
-        params.data, source="digits"))
+        params.data, source="digits", folds=5))
     text = section(digits, table_of({}), trends_of())
     assert "published" not in text and "takes" not in text and "nan" not in text
 
