@@ -1,6 +1,6 @@
 """Train and attack a study on a machine that has PyTorch and no DVC, some minutes at a time.
 
-`pack` here, `run` there as often as it takes, `accept` here; docs/scaling.md shows how.
+`pack` here, `run` there as often as it takes, `accept` here; docs/remote.md shows how.
 """
 
 import tla.guard  # noqa: F401

@@ -87,7 +87,7 @@ def test_tiny_imagenet_reads_both_folders(raw, monkeypatch):
 
 def test_official_sets_share_one_split_over_seeds(params):
     raw = Raw(np.zeros((120, 1, 2, 2), np.uint8), np.arange(120) % 10, 255, 20)
-    settings = dataclasses.replace(params.data, folds=None, validation=30,
+    settings = dataclasses.replace(params.data, source="mnist", folds=None, validation=30,
                                    limit=dataclasses.replace(params.data.limit, train=50))
     parts = split_parts(raw, [0, 1, 2], settings)
     assert (parts == parts[0]).all()
@@ -142,7 +142,7 @@ def test_images_that_were_prepared_otherwise_are_refused(
 
 
 @pytest.mark.parametrize(("changes", "key"), [
-    ({"folds": None}, "data.folds: null"), ({"folds": 3}, "data.folds: 3"),
+    ({"source": "mnist", "folds": None}, "data.folds: null"), ({"folds": 3}, "data.folds: 3"),
     ({"folds": 100}, "data.folds: 100"), ({"validation": 3}, "data.validation: 3"),
     ({"validation": 900}, "data.validation: 900"),
     ({"limit": Limit(train=3, validation=None, test=None)}, "data.limit.train")], ids=str)

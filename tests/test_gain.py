@@ -140,9 +140,9 @@ def section(params, table):
     template = text[:text.index("# {{ params.dataset }}")] + text[
         text.index("{% if gain %}"):text.index("{% if pilot %}")]
     filters = {"points": points, "comma": "{:,}".format, "resolved": resolved, "added": gain.added,
-               "percent": str, "label": str}
+               "percent": str, "label": str, "attack": str}
     filled = fill(template, filters, params=params, tables={"accuracy": [{"images": 1}]},
-                  gain=gain.gain_facts(table))
+                  gain=gain.gain_facts(table), pilot=None)
     return " ".join(filled.split())
 
 

@@ -414,11 +414,11 @@ def test_what_was_written_is_what_is_checked(change, words, study, monkeypatch):
         write(tensors, path, about)
 
     monkeypatch.setattr(scored, "save_file", altering)
-    path = Path("images.safetensors")
+    path = Path("made.safetensors")
     with pytest.raises(ValueError, match=words):
         scored.write_images(path, network, split, {"x": split.x.clone(), "prediction": prediction},
                             eps=0.05, batch=7, about={})
-    assert not list(Path().glob("images.safetensors*"))
+    assert not list(Path().glob("made.safetensors*"))
 
 
 # What is said
