@@ -3,6 +3,7 @@ VENV ?= .venv
 # Un-activated, `dvc repro` would run the system's python: the environment comes first.
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 CONFIG ?= params.yaml
+REV ?= HEAD
 # make repro PORTABLE=1: the same bytes on every x86-64 processor, at about twice the time. Matrix
 # products otherwise differ in their last bit between kinds of processors, and training amplifies it.
 ifdef PORTABLE
@@ -14,7 +15,7 @@ EXPERIMENTS = mnist-fast mnist-paper cifar10-fast cifar10-paper tiny-imagenet
 # A study has a graph once it was run: elsewhere DVC would list stages without results.
 GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experiments/*/dvc.yaml))
 
-.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint tune score bench bench-pipeline clean
+.PHONY: help repro claims $(EXPERIMENTS) graph test test-slow lint gate show diff tune score bench bench-pipeline clean
 
 help:
 	@echo "make repro   reproduce the study on digits (minutes)"
@@ -22,6 +23,8 @@ help:
 	@echo "make claims  the ledger and the page from the reports of the studies, as they are"
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
+	@echo "make gate    say whether committed results are those of the committed code, without their data"
+	@echo "make show    a study on a screen (CONFIG=params.yaml); make diff REV=HEAD~1: which headline numbers changed since"
 	@echo "make tune    score the hyper-parameter trials of CONFIG=params.yaml on validation images (METHOD=tla: of one method)"
 	@echo "make score MODEL=mymodel.py:build   attack your own model as the study's (WEIGHTS, CONFIG, IMAGES, DEVICE, OUT, SAVE=1)"
 	@echo "make bench   time attacks and training steps, and how cost grows; make bench-pipeline dvc repro"
@@ -61,6 +64,19 @@ test: lint
 
 test-slow: $(VENV)/.ready
 	python -m pytest -m slow
+
+# dvc.lock knows what every result was made from: nothing would run. Needs no data.
+gate: $(VENV)/.ready
+	@dvc repro --all-pipelines --dry --allow-missing > gate.tmp
+	@if grep -A 1 --no-group-separator "^Running stage" gate.tmp; then \
+		echo "These results are not of this code: run dvc repro and make claims, and commit"; exit 1; fi
+	@echo "Every result is that of this code"
+
+show: $(VENV)/.ready
+	@python stages/show.py $(CONFIG)
+
+diff: $(VENV)/.ready
+	@dvc metrics diff $(REV) --targets reports/*/headline.json reports/claims.json
 
 tune: $(VENV)/.ready
 	python stages/tune.py $(CONFIG) $(if $(METHOD),--method $(METHOD))

@@ -21,6 +21,7 @@ from tla.train.methods import load_study
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
 BRIEF = ["claim", "verdict", "uncorrected", "data", "the paper says", "published", "ours",
          "95 % interval", "had to exceed", "published lies", "p", "p (Holm)", "seeds won", "images"]
+AXES = {"accuracy": "points of accuracy", "auc": "points of AUC"}    # cost has percent
 ALL = ["claim", "verdict", "uncorrected", "study", "measured by", *BRIEF[4:], "data"]
 
 
@@ -137,14 +138,14 @@ def main(argv: list[str] | None = None) -> None:
     table = ledger(summary, load_studies(summary))
     template = Path(__file__).with_suffix(".md").read_text()
     text = markdown(template, table, summary, boxes(summary))
-    first = headline(table)
-    unit = [claim.id for claim in summary.claims if claim.kind != "cost"]   # those have percent
-    drawn = first[(first.verdict != "not run") & first.claim.isin(unit)]
-    label = [f"{called(line)}  {line.says}" for line in drawn.itertuples()]
+    first, kinds = headline(table), {claim.id: claim.kind for claim in summary.claims}
+    drawn = first.assign(label=first.claim + "  " + first.says, panel=[
+        AXES.get(kinds[claim]) for claim in first.claim])
+    drawn = drawn[(drawn.verdict != "not run") & drawn.same_as.isna() & drawn.panel.notna()]
     with replacing(Path("reports")) as out:
         write_table(out / "claims.csv", table, exact=True)
         write_text(out / "claims.md", text)
-        figures.save(figures.claim_forest(drawn.assign(label=label)), out / "figures", "claims")
+        figures.save(figures.claim_forest(drawn), out / "figures", "claims")
         write_metrics(out / "claims.json", counted(table))
 
 

@@ -31,7 +31,7 @@ DARK = ("<style>@media (prefers-color-scheme: dark) { text { fill: #e8e6e1 !impo
         '[style*="fill: #ffffff"] { fill: #171716 !important }'
         '[style*="stroke: #000000"] { stroke: #e8e6e1 !important }'
         '[style*="stroke: #ffffff"] { stroke: #171716 !important }'
-        '[style*="fill: #000000"], path:not([style*="fill"]) { fill: #e8e6e1 }'
+        '[style*="fill: #000000"] { fill: #e8e6e1 !important }'
         '[style*="stroke: #b0b0b0"] { stroke: #55524c !important } }</style>')
 
 

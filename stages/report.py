@@ -25,7 +25,7 @@ from tla.report.text import (
     read_table,
     read_tables,
     report_text,
-    sample_heads,
+    shown_outcomes,
     swept_outcomes,
 )
 from tla.report.tuning import drawn_against, winners
@@ -33,7 +33,8 @@ from tla.report.verdicts import verdict_text
 from tla.train.methods import label
 from tla.workers import map_parallel
 
-BARS = ("at", "alp", "tla-b1", "tla-sa", "tla")     # the poster's, where the study has them
+# The poster's and the yardstick, where the study has them.
+DRAWN = ("at", "alp", "trades", "tla-b1", "tla-sa", "tla")
 AXES = {"l2": "L2 norm of the change", "l0": "changed pixels"}
 SCORED = ("um", "at", "alp", "tla")                 # the poster's ROC curves; our loss surfaces
 PICTURED = ("at", "tla")                            # neighbours and t-SNE maps
@@ -47,14 +48,28 @@ def named(table: pd.DataFrame, models: list[str], params: Params) -> pd.DataFram
     return pd.concat(parts)
 
 
-def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
-    """Bars of the poster's models and the sweep over pools, and the numbers of the latter."""
-    bars = named(accuracy, [name for name in BARS if name in params.models], params)
-    figures.save(
-        figures.accuracy_bars(bars, sample_heads(params, accuracy), published(params, "bars"),
-                              f"{params.dataset}, eps {params.attack.eps:.4g}"),
-        folder / "figures", "accuracy")
+def in_percent(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The table with these fractions, and the ends of their interval, in percent."""
+    return table.assign(**{name: 100 * table[name] for name in (*columns, "low", "high")})
 
+
+def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame,
+                  differences: pd.DataFrame) -> None:
+    """Accuracy of a few models under every attack, and what each is ahead of AT by."""
+    models = [name for name in DRAWN if name in params.models]
+    images, heads = accuracy.groupby("outcome").images.max(), {}
+    for outcome, head in shown_outcomes(params).items():
+        heads[outcome] = f"{head}\n{images[outcome]:,} images"
+    said = published(params, "bars")
+    drawn = figures.accuracy_dots(
+        in_percent(named(accuracy, models, params), "accuracy"),
+        in_percent(named(differences[differences.baseline == "at"], models, params), "difference"),
+        said.assign(value=100 * said.value), heads, label("at", params))
+    figures.save(drawn, folder / "figures", "accuracy")
+
+
+def draw_pools(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
+    """The sweep over pools, and its numbers for `dvc plots`."""
     outcomes, sizes = swept_outcomes(params, accuracy), pools(params)
     swept = accuracy[accuracy.model.isin(list(sizes)) & accuracy.outcome.isin(list(outcomes))]
     swept = swept.assign(batch=swept.model.map(sizes), attack=swept.outcome.map(outcomes))
@@ -67,31 +82,36 @@ def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
 
 def draw_norms(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     """Accuracy against the radius in L2 and L0, of the undefended and the poster's models."""
-    models = [name for name in ("um", *BARS) if name in params.models]
+    models = [name for name in ("um", *DRAWN) if name in params.models]
     lines = named(curve_lines(accuracy), models, params)
     figures.save(figures.radius_curves(lines, AXES), folder / "figures", "norms")
 
 
 def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
-    """ROC curves at the middle eps, and their numbers for `dvc plots`."""
-    factors = sorted(set(areas.eps_factor))
-    factor = factors[len(factors) // 2]
-    curves = named(read_table(params, "roc").query("eps_factor == @factor"), SCORED, params)
-    areas = named(areas.query("eps_factor == @factor"), SCORED, params)
-    write_table(folder / "plots" / "roc.csv",
-                curves.assign(model=curves.label)[["model", "task", "score", "fpr", "tpr"]])
-    note = f"adversarial images at eps = {factor:g} x training\n{poster_auc(params)}"
-    figures.save(figures.roc_curves(curves, areas, TASKS, SCORES, note), folder / "figures", "roc")
+    """ROC curves at every eps, and the numbers of the middle one for `dvc plots`."""
+    factors, table = sorted(set(areas.eps_factor)), read_table(params, "roc")
+    for factor in factors:
+        curves, found = (named(part[part.eps_factor == factor], SCORED, params)
+                         for part in (table, areas))
+        note = f"adversarial images at eps = {factor:g} x training\n{poster_auc(params)}"
+        figures.save(figures.roc_curves(curves, found, TASKS, SCORES, note), folder / "figures",
+                     f"roc-{factor:g}")
+        if factor == factors[len(factors) // 2]:
+            write_table(folder / "plots" / "roc.csv",
+                        curves.assign(model=curves.label)[["model", "task", "score", "fpr", "tpr"]])
 
 
 def draw_aware(folder: Path, params: Params, areas: pd.DataFrame) -> None:
-    """ROC curves against both attackers, of misclassified images at the largest eps."""
-    factor, tables = areas.eps_factor.max(), []
-    for table in (read_table(params, "aware-roc"), areas):
-        table = table.query("task == 'misclassified' and eps_factor == @factor")
-        tables.append(named(table.assign(task=table.attacker), SCORED, params))
-    note = f"{TASKS['misclassified']}, at eps = {factor:g} x training"
-    figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures", "aware")
+    """ROC curves against both attackers, of misclassified images at every eps."""
+    curves = read_table(params, "aware-roc")
+    for factor in sorted(set(areas.eps_factor)):
+        tables = []
+        for table in (curves, areas):
+            part = table.query("task == 'misclassified' and eps_factor == @factor")
+            tables.append(named(part.assign(task=part.attacker), SCORED, params))
+        note = f"{TASKS['misclassified']}, at eps = {factor:g} x training"
+        figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures",
+                     f"aware-{factor:g}")
 
 
 def draw_trials(folder: Path, params: Params, trials: pd.DataFrame) -> None:
@@ -154,7 +174,8 @@ def headline(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float
 
 def drawings(out: Path, params: Params, tables: dict[str, pd.DataFrame]) -> list[Callable]:
     """What draws the figures of the study, each by itself."""
-    found = [partial(draw_accuracy, out, params, tables["accuracy"]),
+    found = [partial(draw_accuracy, out, params, tables["accuracy"], tables["differences"]),
+             partial(draw_pools, out, params, tables["accuracy"]),
              partial(draw_norms, out, params, tables["accuracy"]),
              partial(draw_roc, out, params, tables["auc"]),
              partial(draw_aware, out, params, tables["aware"]),

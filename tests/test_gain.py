@@ -138,7 +138,7 @@ def section(params, table):
     """The section of REPORT.md on the gain, in one line."""
     text = (PARAMS.parent / "stages" / "report.md").read_text()
     template = text[:text.index("# {{ params.dataset }}")] + text[
-        text.index("{% if gain %}"):text.index("\n## AutoAttack")]
+        text.index("{% if gain %}"):text.index("{% if pilot %}")]
     filters = {"points": points, "comma": "{:,}".format, "resolved": resolved, "added": gain.added,
                "percent": str, "label": str, "attack": str}
     filled = fill(template, filters, params=params, tables={"accuracy": [{"images": 1}]},

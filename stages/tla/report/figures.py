@@ -1,76 +1,102 @@
 """The poster's five figures and the loss surfaces, redrawn from tables and pixels.
 
-Okabe-Ito colours, and a marker or hatch beside each, so that they read without colour.
+Okabe-Ito colours of models, and a marker beside each, so that they read without colour.
 """
 
 from pathlib import Path
-from textwrap import fill as wrapped
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {  # model label -> colour, marker, hatch
-    "UM": ("#999999", "x", ""), "AT": ("#E69F00", "o", ""), "ALP": ("#56B4E9", "s", "//"),
-    "TLA-RN": ("#009E73", "^", ".."), "TLA-SA": ("#CC79A7", "v", "\\\\"),
-    "TLA": ("#D55E00", "D", "xx")}
+STYLE = {  # model label -> colour, marker
+    "UM": ("#999999", "x"), "AT": ("#E69F00", "o"), "ALP": ("#56B4E9", "s"),
+    "TRADES": ("#0072B2", "P"), "TLA-RN": ("#009E73", "^"), "TLA-SA": ("#CC79A7", "v"),
+    "TLA": ("#D55E00", "D")}
 SWEEP = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#000000", "^"))
 VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
             "not resolved": ("#777777", "x")}
-CLASSES = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
-           "#000000", "#8B5A2B"]
+CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E377C2", "#7F7F7F",
+           "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
 TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
 PANELS = 4      # in a row
-KINDS = (("clean", "o", "clean"), ("adv", "x", "adversarial"))      # of points in the t-SNE maps
+ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
+KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
 mpl.use("svg")
 mpl.rcParams |= {
     "svg.hashsalt": "tla", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "hatch.linewidth": 0.4,
-    "legend.frameon": False, "figure.dpi": 100, "figure.constrained_layout.use": True,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False,
+    "figure.dpi": 100, "figure.constrained_layout.use": True,
     "axes.axisbelow": True}
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write name.svg and name.png; without dates, so that the same data give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(folder / f"{name}.svg", dpi=150, metadata={"Date": None, "Creator": None})
     figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
     plt.close(figure)
 
 
-def accuracy_bars(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.DataFrame,
-                  title: str) -> Figure:
-    """Bars per outcome and model with 95 % intervals, and the published values as diamonds.
+def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: pd.DataFrame,
+                  heads: dict[str, str], baseline: str) -> Figure:
+    """Accuracy of each model under each attack, and beside it by how much it leads the baseline.
 
-    accuracy: columns label, outcome, accuracy, low, high; outcomes: 'cw_last' -> its label;
-    published: columns model, outcome, value (a fraction), no line where nothing was published.
+    All with 95 % intervals. accuracy: columns label, outcome, accuracy, low, high; differences:
+    label, outcome, difference, low, high; published: model, outcome, value; in percent. heads:
+    'cw_last' -> what stands beside its group; baseline: a label.
     """
-    figure, axes = plt.subplots(figsize=(10, 3.6))
-    models = list(dict.fromkeys(accuracy.label))
-    shown = accuracy[accuracy.outcome.isin(list(outcomes))]
-    width = 0.82 / len(models)
-    for i, model in enumerate(models):
-        part = shown[shown.label == model].set_index("outcome").loc[list(outcomes)]
-        x = np.arange(len(outcomes)) + (i - (len(models) - 1) / 2) * width
-        colour, _, hatch = STYLE[model]
-        errors = [part.accuracy - part.low, part.high - part.accuracy]
-        axes.bar(x, part.accuracy, width, yerr=errors, label=model, color=colour, hatch=hatch,
-                 edgecolor="black", linewidth=0.5, error_kw={"elinewidth": 0.8, "capsize": 2})
-        theirs = published[published.model == model].set_index("outcome").value
-        axes.plot(x, theirs.reindex(list(outcomes)), linestyle="", marker="D", markersize=4,
-                  color="white", markeredgecolor="black", zorder=3,
-                  label="published" if i == 0 and len(published) else None)
-    lowest, highest = shown.low.min(), max(shown.high.max(), published.value.max())
-    axes.set_ylim(max(lowest - 0.05, 0), min(highest + 0.03, 1))
-    axes.set_xticks(range(len(outcomes)), [wrapped(text, 12) for text in outcomes.values()])
-    axes.set_ylabel("accuracy (axis does not start at 0)")
-    axes.set_title(title, loc="left")
-    axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside lower center", ncols=len(models) + 1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 0.9 + 0.55 * len(heads)), sharey=True,
+                                         width_ratios=(4, 3))
+    models, said = list(dict.fromkeys(accuracy.label)), published.set_index(["model", "outcome"])
+    for k, model in enumerate(models):
+        y = np.arange(len(heads)) + 0.8 * ((k + 0.5) / len(models) - 0.5)
+        theirs = _published(said, model, list(heads))
+        _dots(left, accuracy, "accuracy", model, list(heads), y, theirs)
+        _dots(right, differences, "difference", model, list(heads), y,
+              theirs - _published(said, baseline, list(heads)))
+    right.axvline(0, color="black", linewidth=0.8)
+    left.set(xlabel="accuracy, %", ylim=(len(heads) - 0.5, -0.5))
+    left.set_yticks(range(len(heads)), heads.values())
+    right.set(xlabel=f"minus {baseline}, points (paired)")
+    for axes in (left, right):
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        for line in range(1, len(heads)):
+            axes.axhline(line - 0.5, color="#b0b0b0", linewidth=0.5)
+    handles = [_marker(*STYLE[model], model) for model in models]
+    if len(published):
+        handles.append(_marker("black", "D", "published", markerfacecolor="white"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles),
+                  handletextpad=0.2, columnspacing=1.2)
     return figure
+
+
+def _published(said: pd.DataFrame, model: str, outcomes: list[str]) -> np.ndarray:
+    """The published values of a model under these outcomes, NaN where there is none."""
+    return said.value.reindex([(model, outcome) for outcome in outcomes]).to_numpy()
+
+
+def _dots(axes: Axes, table: pd.DataFrame, value: str, model: str, outcomes: list[str],
+          y: np.ndarray, theirs: np.ndarray) -> None:
+    """One model's values with intervals, and hollow the published ones."""
+    line = table[table.label == model].set_index("outcome").reindex(outcomes)
+    colour, marker = STYLE[model]
+    axes.errorbar(line[value], y, xerr=[line[value] - line.low, line.high - line[value]],
+                  linestyle="", color=colour, marker=marker, markersize=4, elinewidth=1)
+    if line[value].notna().any():
+        axes.plot(theirs, y, linestyle="", marker="D", markersize=4, color="white",
+                  markeredgecolor=colour, zorder=3)
+
+
+def _marker(colour: str, marker: str, label: str, **look) -> plt.Line2D:
+    """An entry of a legend."""
+    return plt.Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5, label=label,
+                      **look)
 
 
 def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, tasks: dict[str, str],
@@ -94,11 +120,15 @@ def roc_curves(curves: pd.DataFrame, areas: pd.DataFrame, tasks: dict[str, str],
 
 def _roc_panel(axes: Axes, curves: pd.DataFrame, areas: pd.DataFrame) -> None:
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.5, linestyle=":")
+    areas = areas[areas.auc.notna()]
     for model, area in zip(areas.label, areas.auc, strict=True):
-        colour, marker, _ = STYLE[model]
-        line, found = curves[curves.label == model], "undefined" if pd.isna(area) else f"{area:.3f}"
+        colour, marker = STYLE[model]
+        line = curves[curves.label == model]
         axes.plot(line.fpr, line.tpr, color=colour, marker=marker, markevery=8, markersize=3.5,
-                  linewidth=1.2, label=f"{model} {found}")
+                  linewidth=1.2, label=f"{model} {area:.3f}")
+    if areas.empty:
+        axes.text(0.65, 0.2, "undefined for all", ha="center", fontsize=7)
+        return
     axes.legend(loc="best", fontsize=7, handlelength=1.6, title="AUC", title_fontsize=7,
                 frameon=True, edgecolor="none", borderpad=0.1, labelspacing=0.35)
 
@@ -167,7 +197,7 @@ def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
         panel = lines[lines.norm == norm]
         apart = 0.01 * (panel.radius.max() - panel.radius.min())
         for i, model in enumerate(models):
-            line, (colour, marker, _) = panel[panel.label == model], STYLE[model]
+            line, (colour, marker) = panel[panel.label == model], STYLE[model]
             axes.errorbar(line.radius + apart * (i - (len(models) - 1) / 2), line.accuracy,
                           yerr=[line.accuracy - line.low, line.high - line.accuracy],
                           color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
@@ -183,9 +213,23 @@ def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
 def claim_forest(lines: pd.DataFrame) -> Figure:
     """Published and our difference per claim, ours with its 95 % interval and shaped by verdict.
 
-    lines: columns label, published, ours, low, high (points), verdict; the first is drawn on top.
+    lines: columns panel (what its axis says), label, published, ours, low, high (points), verdict;
+    the first is drawn on top.
     """
-    figure, axes = plt.subplots(figsize=(6.2, 0.9 + 0.36 * len(lines)))
+    sizes = lines.groupby("panel", sort=False).size()
+    figure, column = plt.subplots(
+        len(sizes), figsize=(6.2, 0.6 + 0.6 * len(sizes) + 0.36 * len(lines)), squeeze=False,
+        height_ratios=sizes.to_list())
+    for axes, (panel, part) in zip(column[:, 0], lines.groupby("panel", sort=False), strict=True):
+        _forest(axes, part)
+        axes.set_xlabel(f"{panel}, 95 % interval")
+    figure.legend(*column[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  title="verdicts after correction for the number of claims", title_fontsize=9)
+    return figure
+
+
+def _forest(axes: Axes, lines: pd.DataFrame) -> None:
+    """Claims of one kind below each other."""
     y = np.arange(len(lines))
     axes.axvline(0, color="black", linewidth=0.8)
     axes.plot(lines.published, y + 0.2, linestyle="", marker="D", markersize=5, color="white",
@@ -194,18 +238,15 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
         part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.2
         axes.errorbar(part.ours, at, xerr=[part.ours - part.low, part.high - part.ours],
                       linestyle="", color=colour, marker=marker, markersize=5, capsize=2,
-                      elinewidth=1, label=f"ours: {verdict}")
-    for at, label in zip(y, lines.label, strict=True):
+                      elinewidth=1, zorder=4, label=f"ours: {verdict}")
+    for at, label, verdict in zip(y, lines.label, lines.verdict, strict=True):
         # Above its line, so that a narrow screen shows both.
-        axes.text(0.01, at - 0.12, label, fontsize=8, transform=axes.get_yaxis_transform(),
+        said = label if verdict in VERDICTS else f"{label} (ours: {verdict})"
+        axes.text(0.01, at - 0.12, said, fontsize=8, transform=axes.get_yaxis_transform(),
                   bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
     axes.set_yticks([])
     axes.set_ylim(len(lines) - 0.5, -0.6)
-    axes.set_xlabel("points of accuracy or AUC by which the model is ahead, 95 % interval;\n"
-                    "verdicts after correction for the number of claims")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
 
 
 def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
@@ -265,23 +306,24 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
 
 
 def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame]) -> Figure:
-    """Per model, rows of one adversarial query and the clean training images it retrieves.
+    """Per model, rows of a query, clean and adversarial, and the training images it retrieves.
 
-    tiles[model]: pixels [queries, 1 + retrieved, h, w(, 3)] in 0 to 255. Ticks mark retrieved
+    tiles[model]: pixels [queries, 2 + retrieved, h, w(, 3)] in 0 to 255. Ticks mark retrieved
     images of the query's class.
     """
     queries, columns = next(iter(tiles.values())).shape[:2]
-    size = (3.5 * len(tiles), 0.86 * queries + 0.3)
+    size = (3.9 * len(tiles), 0.78 * queries + 0.4)
     figure, row = plt.subplots(1, len(tiles), figsize=size)
     for axes, (model, pixels) in zip(row, tiles.items(), strict=True):
         for q, (query, predicted, *retrieved) in enumerate(captions[model].itertuples(index=False)):
-            _tile(axes, pixels[q, 0], 0, q, f"{query} read as {predicted}", "black")
-            for c, found in enumerate(retrieved, start=1):
+            _tile(axes, pixels[q, 0], 0, q, f"clean {query}", "black")
+            _tile(axes, pixels[q, 1], 1.12, q, f"read as {predicted}", "black")
+            for c, found in enumerate(retrieved, start=2):
                 mark, colour = ("✓", "black") if found == query else ("✗", "#B03A00")
                 _tile(axes, pixels[q, c], 1.12 * c + 0.25, q, f"{found} {mark}", colour)
         axes.set(xlim=(-0.05, 1.12 * columns + 0.2), ylim=(1.34 * queries - 0.3, -0.3),
                  aspect="equal")
-        axes.set_title(f"{model}: adversarial query and what it retrieves", fontsize=8.5,
+        axes.set_title(f"{model}: query, attacked, and what that retrieves", fontsize=8.5,
                        loc="left")
         axes.axis("off")
     return figure
@@ -294,58 +336,59 @@ def _tile(axes: Axes, pixels: np.ndarray, left: float, line: int, text: str, col
 
 
 def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
-    """Clean (dots) and adversarial (crosses) images in the plane, coloured by class, per model."""
-    figure, row = plt.subplots(1, len(points), figsize=(7.2, 3.7))
-    for axes, (model, table) in zip(row, points.items(), strict=True):
-        for kind, marker, _ in KINDS:
+    """Images in the plane, a column a model, clean ones above adversarial ones of the same map.
+
+    Coloured by true class, whose number stands at the middle of its clean images.
+    """
+    figure, grid = plt.subplots(len(KINDS), len(points), figsize=(7.2, 6.6), sharex="col",
+                                sharey="col", squeeze=False)
+    for column, (model, table) in zip(grid.T, points.items(), strict=True):
+        middle = table[table.kind == "clean"].groupby("label")[["x", "y"]].median()
+        for axes, (kind, text) in zip(column, KINDS.items(), strict=True):
             part = table[table.kind == kind]
-            look = {"s": 30, "alpha": 0.3, "linewidths": 0} if kind == "clean" else {
-                "s": 10, "alpha": 0.9, "linewidths": 0.8}
-            colours = [CLASSES[label % 10] for label in part.label]
-            axes.scatter(part.x, part.y, c=colours, marker=marker, **look)
-        axes.set(xticks=[], yticks=[], title=model)
-        axes.grid(visible=False)
-    handles = []
-    for c in range(min(table.label.max() + 1, 10)):
-        handles.append(plt.Line2D([], [], marker="o", linestyle="", color=CLASSES[c], markersize=4,
-                                  label=str(c)))
-    for _, marker, text in KINDS:
-        handles.append(plt.Line2D([], [], marker=marker, linestyle="", color="black", markersize=4,
-                                  label=text))
-    figure.legend(handles=handles, loc="outside lower center", ncols=12, handletextpad=0,
-                  columnspacing=0.9, fontsize=8)
+            colours = [CLASSES[label % len(CLASSES)] for label in part.label]
+            axes.scatter(part.x, part.y, c=colours, s=9, linewidths=0, alpha=0.8, rasterized=True)
+            for label, place in middle.iterrows():
+                axes.text(place.x, place.y, str(label), fontsize=11, ha="center", va="center",
+                          fontweight="bold",
+                          path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")])
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{model}: {text}", fontsize=9, loc="left")
+            axes.grid(visible=False)
     return figure
 
 
 def loss_surfaces(planes: dict[str, pd.DataFrame]) -> Figure:
-    """Margin around test images, a row an image and a column a model.
+    """Margin around test images as a share of that at the image, a row an image, a column a model.
 
-    planes[model]: columns idx, gradient, random (steps along the gradient's sign and along random
-    signs), margin. Thick: the decision boundary. Dashed: the ball of radius eps.
+    Networks scale their logits as they like; so each panel is 1 at the image and 0 at the decision
+    boundary (thick). planes[model]: columns idx, gradient, random (steps along the gradient's sign
+    and along random signs), margin (wrong minus true logit). Dashed: the ball of radius eps.
     """
     images = list(dict.fromkeys(next(iter(planes.values())).idx))
-    limit = max(table.margin.abs().max() for table in planes.values())
     figure, grid = plt.subplots(len(images), len(planes), figsize=(7.2, 2.3 * len(images)),
                                 sharex=True, sharey=True, squeeze=False)
     for row, idx in zip(grid, images, strict=True):
         for axes, (model, table) in zip(row, planes.items(), strict=True):
-            drawn = _surface(axes, table[table.idx == idx], limit)
+            drawn = _surface(axes, table[table.idx == idx])
             axes.set_title(f"{model}, image {idx}", fontsize=8, loc="left")
-    figure.colorbar(drawn, ax=grid, format="%.0f", label="largest wrong logit minus the true one")
+    figure.colorbar(drawn, ax=grid, ticks=np.arange(-1.5, 1.6, 0.5),
+                    label="true minus largest wrong logit,\nas a share of that of the image")
     figure.supxlabel("step along the sign of the gradient", fontsize=9)
     figure.supylabel("step along random signs", fontsize=9)
     return figure
 
 
-def _surface(axes: Axes, table: pd.DataFrame, limit: float):
+def _surface(axes: Axes, table: pd.DataFrame):
     """One panel; returns what a colour bar is drawn from."""
-    part = table.pivot(index="random", columns="gradient", values="margin")
-    drawn = axes.contourf(part.columns, part.index, part, cmap="RdBu_r",
-                          levels=np.linspace(-limit, limit, 25))
-    axes.contour(part.columns, part.index, part, levels=[0], colors="black", linewidths=1.5)
-    axes.plot(0, 0, marker="+", color="black")
+    part = -table.pivot(index="random", columns="gradient", values="margin")
+    middle = abs(part.iloc[np.abs(part.index).argmin(), np.abs(part.columns).argmin()])
+    drawn = axes.contourf(part.columns, part.index, part / middle, cmap="RdBu", extend="both",
+                          levels=np.linspace(-1.5, 1.5, 25))
+    axes.contour(part.columns, part.index, part, levels=[0], colors=ON_COLOUR, linewidths=1.5)
+    axes.plot(0, 0, marker="+", color=ON_COLOUR)
     eps = part.columns.max()        # along both axes at once a pixel moves by the sum
-    axes.plot([eps, 0, -eps, 0, eps], [0, eps, 0, -eps, 0], color="black", linewidth=0.7,
+    axes.plot([eps, 0, -eps, 0, eps], [0, eps, 0, -eps, 0], color=ON_COLOUR, linewidth=0.7,
               linestyle="--")
     axes.grid(visible=False)
     return drawn

@@ -19,17 +19,17 @@ SUMMARY = "experiments/summary/params.yaml"
 TEMPLATE = Path(__file__).parents[2] / "verdict.md"
 TOPICS = {"attack": "accuracy under attack", "clean": "accuracy on clean images",
           "norms": "accuracy in another norm", "knn": "retrieval under attack",
-          "auc": "AUC of misclassification detection", "cost": "cost of training"}
+          "auc": "AUC of misclassification detection"}
 LEAD = ("attack", "tla", "at")      # the group that the box speaks of first
 READING = "pgd-restarts_last"       # that a group is read by, where one of its claims is
 
 
 def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
-    """The lines of the ledger that one study has; of claims that it lacks a model of, none."""
+    """The lines of the ledger that one study has of accuracy and AUC."""
     study, lines = params.dataset, []
     for claim in summary.claims:
         own = study in summary.studies.get(claim.data, [])
-        if own or study in summary.beside:
+        if claim.kind != "cost" and (own or study in summary.beside):
             lines += readings(claim, study, params, own, summary.level)
     return corrected(pd.DataFrame(lines), summary.level) if lines else pd.DataFrame()
 

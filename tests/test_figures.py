@@ -1,0 +1,167 @@
+"""Figures show the numbers that they are given, and nothing that has none."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from tla.report import figures
+from tla.report.figures import CLASSES, STYLE
+
+HEADS = {"clean": "clean\n80 images", "cw_last": "C&W\n20 images"}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def values(models, name, rng):
+    """A table of every model under every outcome of HEADS, with an interval of one to each side."""
+    lines = [{"label": model, "outcome": outcome, name: rng.uniform(50, 90)}
+             for model in models for outcome in HEADS]
+    table = pd.DataFrame(lines)
+    return table.assign(low=table[name] - 1, high=table[name] + 1)
+
+
+def points(axes):
+    """What is drawn on axes without a line: (colour, filled, [(x, y)])."""
+    found = []
+    for line in axes.lines:
+        if line.get_linestyle() == "None" and line.get_marker() != "None":
+            xy = [(x, y) for x, y in zip(*line.get_data(), strict=True) if not np.isnan(x)]
+            hollow = line.get_markerfacecolor() == "white"
+            found.append((line.get_markeredgecolor() if hollow else line.get_color(), hollow, xy))
+    return found
+
+
+def test_dots_stand_at_the_accuracies_and_beside_them_the_differences_to_the_baseline():
+    rng, models = np.random.default_rng(0), ["AT", "TRADES", "TLA"]
+    accuracy = values(models, "accuracy", rng)
+    differences = values(models[1:], "difference", rng)
+    published = pd.DataFrame({"model": ["AT", "TLA"], "outcome": "cw_last", "value": [70.0, 73.0]})
+    left, right = figures.accuracy_dots(accuracy, differences, published, HEADS, "AT").axes
+    for axes, table, name, theirs in ((left, accuracy, "accuracy", {"AT": 70, "TLA": 73}),
+                                      (right, differences, "difference", {"TLA": 3})):
+        drawn = points(axes)
+        for model in table.label.unique():
+            colour = STYLE[model][0]
+            (ours,) = [xy for c, hollow, xy in drawn if c == colour and not hollow]
+            part = table[table.label == model]
+            assert [x for x, _ in ours] == pytest.approx(part[name].tolist())
+            said = [x for c, hollow, xy in drawn if c == colour and hollow for x, _ in xy]
+            assert said == ([theirs[model]] if model in theirs else [])
+            assert [round(y) for _, y in ours] == [0, 1], "in the band of its attack"
+    assert [text.get_text() for text in left.get_yticklabels()] == list(HEADS.values())
+    assert left.get_ylim() == (1.5, -0.5), "the first attack stands on top"
+
+
+def test_no_two_models_look_alike_and_no_two_classes_have_one_colour():
+    assert len(set(STYLE.values())) == len({c for c, _ in STYLE.values()}) == len(STYLE)
+    assert len({marker for _, marker in STYLE.values()}) == len(STYLE)
+    assert len(set(CLASSES)) == 10 and "#000000" not in CLASSES
+
+
+def roc(labels):
+    """Curves of some models, and areas of these and of UM, which has none."""
+    curves = pd.concat([pd.DataFrame({"label": label, "task": "t", "score": "s",
+                                      "fpr": [0.0, 1.0], "tpr": [0.0, 1.0]}) for label in labels]
+                       or [pd.DataFrame(columns=["label", "task", "score", "fpr", "tpr"])])
+    areas = pd.DataFrame({"label": ["UM", *labels], "task": "t", "score": "s",
+                          "auc": [np.nan, *[0.75] * len(labels)]})
+    return figures.roc_curves(curves, areas, {"t": "task"}, {"s": "score"}, "")
+
+
+def panels(monkeypatch):
+    """roc_curves draws grids; of one panel matplotlib would give no grid."""
+    subplots = plt.subplots
+    monkeypatch.setattr(plt, "subplots", lambda *a, **k: subplots(*a, **k | {"squeeze": False}))
+
+
+def test_a_model_without_a_curve_is_not_in_the_legend_of_a_roc(monkeypatch):
+    panels(monkeypatch)
+    (axes,) = roc(["AT", "TLA"]).axes
+    assert [text.get_text() for text in axes.get_legend().texts] == ["AT 0.750", "TLA 0.750"]
+    (axes,) = roc([]).axes
+    assert axes.get_legend() is None and axes.texts[0].get_text() == "undefined for all"
+
+
+def claim_lines(**changes):
+    return pd.DataFrame({
+        "panel": ["accuracy", "accuracy", "AUC"], "label": ["C1", "C2", "C3"],
+        "published": [1.0, 2.0, 30.0], "ours": [0.5, -1.0, 20.0], "low": [0.0, -2.0, 10.0],
+        "high": [1.0, 0.0, 40.0], "verdict": ["confirmed", "not resolved", "contradicted"]}
+        | changes)
+
+
+def test_accuracy_and_auc_have_axes_of_their_own():
+    accuracy, auc = figures.claim_forest(claim_lines()).axes
+    assert accuracy.get_xlim()[1] < 5 < auc.get_xlim()[1]
+    assert accuracy.get_xlabel().startswith("accuracy") and auc.get_xlabel().startswith("AUC")
+    assert [text.get_text() for text in accuracy.texts] == ["C1", "C2"]
+
+
+def test_an_undefined_claim_says_so():
+    lines = claim_lines(verdict=["confirmed", "undefined", "confirmed"], ours=[0.5, np.nan, 20.0])
+    accuracy, _ = figures.claim_forest(lines).axes
+    assert [text.get_text() for text in accuracy.texts] == ["C1", "C2 (ours: undefined)"]
+
+
+def plane(scale):
+    """A margin that is -4 x scale at the image and 0 where the step along the gradient is 0.2."""
+    steps = np.linspace(-0.3, 0.3, 7)
+    gradient, random = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    return pd.DataFrame({"idx": 5, "gradient": gradient, "random": random,
+                         "margin": scale * (20 * gradient - 4)})
+
+
+def test_loss_surfaces_are_the_same_however_a_network_scales_its_logits():
+    figure = figures.loss_surfaces({"AT": plane(1.0), "TLA": plane(100.0)})
+    first, second = (axes.collections for axes in figure.axes[:2])
+    for a, b in zip(first, second, strict=True):
+        if a.get_array() is not None:
+            assert np.asarray(a.get_array()) == pytest.approx(np.asarray(b.get_array()))
+        for one, other in zip(a.get_paths(), b.get_paths(), strict=True):
+            assert one.vertices == pytest.approx(other.vertices)
+
+
+def maps(n=400):
+    """t-SNE points of three classes, clean and adversarial."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"kind": np.repeat(["clean", "adv"], n), "idx": np.tile(np.arange(n), 2),
+                         "label": np.tile(np.arange(n) % 3, 2), "x": rng.normal(size=2 * n),
+                         "y": rng.normal(size=2 * n)})
+
+
+def test_tsne_maps_show_clean_and_adversarial_points_apart_in_the_colour_of_their_class():
+    table = maps()
+    figure = figures.tsne_maps({"AT": table, "TLA": table})
+    assert len(figure.axes) == 4
+    for axes, kind in zip(figure.axes, ("clean", "clean", "adv", "adv"), strict=True):
+        part, (drawn,) = table[table.kind == kind], axes.collections
+        assert (drawn.get_offsets() == part[["x", "y"]].to_numpy()).all()
+        assert [tuple(c) for c in drawn.get_facecolors()[:3, :3]] == [
+            plt.matplotlib.colors.to_rgb(CLASSES[label]) for label in part.label[:3]]
+        assert [text.get_text() for text in axes.texts] == ["0", "1", "2"]
+
+
+def test_a_tsne_map_is_a_picture_whatever_the_number_of_points(tmp_path):
+    figures.save(figures.tsne_maps({"AT": maps(30_000)}), tmp_path, "tsne")
+    text = (tmp_path / "tsne.svg").read_text()
+    assert len(re.findall("<image", text)) == 2 and len(text) < 2e6
+    assert len(re.findall("<use", text)) < 100
+
+
+def test_a_query_stands_clean_and_attacked_before_what_it_retrieves():
+    tiles = np.arange(2 * 4 * 9, dtype=float).reshape(2, 4, 3, 3)
+    captions = pd.DataFrame({"query": [3, 5], "predicted": [8, 5], "retrieved_1": [3, 5],
+                             "retrieved_2": [8, 5]})
+    figure = figures.neighbor_grid({"AT": tiles, "TLA": tiles}, {"AT": captions, "TLA": captions})
+    axes = figure.axes[0]
+    said = [text.get_text() for text in axes.texts]
+    assert said == ["clean 3", "read as 8", "3 ✓", "8 ✗", "clean 5", "read as 5", "5 ✓", "5 ✓"]
+    for image, tile in zip(axes.images, tiles.reshape(-1, 3, 3), strict=True):
+        assert (np.asarray(image.get_array()) == tile).all()
