@@ -150,6 +150,20 @@ def test_the_layout_in_memory_is_that_of_the_parameters_not_of_the_file(make_par
     assert kernel.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_weights_stored_in_half_are_rounded_and_computed_with_in_float32(
+        saved, make_params, dataset, tmp_path):
+    _, network, _, _ = saved
+    params = make_params({"model.widths": [12, 6], "train.stored": "float16"})
+    path = tmp_path / "half.safetensors"
+    save_model(path, network, params, "at", 3, dataset)
+    assert {values.dtype for values in load_file(path).values()} == {torch.float16}
+    loaded = load_model(path, params, "at", 3).state_dict()
+    for name, values in network.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], values.half().float())
+    assert not same(network, load_model(path, params, "at", 3))
+
+
 def test_a_loaded_model_is_in_evaluation_mode(saved):
     path, _, params, model = saved
     assert not any(module.training for module in load_model(path, params, model, 3).modules())

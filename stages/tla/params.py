@@ -218,10 +218,12 @@ class Train:
     """Optimisation, the same for every method but for the peak of its learning rate, `lr` of each.
 
     `selection` is the attack that picks checkpoints. `precision` is that of forward passes in
-    training; weights and validation are in float32.
+    training; weights and validation are in float32. `stored` is what a trained network's weights
+    are rounded to in its file: every measurement is of the rounded ones, computed in float32.
     """
 
     precision: Literal["float32", "bfloat16"]
+    stored: Literal["float32", "float16"]
     epochs: Count
     batch: Count
     optimizer: Literal["adam", "sgd"]

@@ -43,9 +43,13 @@ def model_path(params: Params, name: str, seed: int, within: str = "") -> Path:
 
 def save_model(path: Path, network: nn.Module, params: Params, name: str, seed: int,
                data: Dataset) -> None:
-    """Write the weights; the file appears whole or not at all."""
+    """Write the weights as `train.stored` says; the file appears whole or not at all."""
     about = identity(params, name, seed) | {"shape": list(data.shape), "classes": data.classes}
-    write_bytes(path, packed(network.state_dict(), about))
+    weights = network.state_dict()
+    if params.train.stored == "float16":
+        for tensor, values in weights.items():
+            weights[tensor] = values.half() if values.is_floating_point() else values
+    write_bytes(path, packed(weights, about))
 
 
 def load_model(path: Path, params: Params, name: str, seed: int) -> nn.Module:
