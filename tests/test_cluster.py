@@ -186,7 +186,7 @@ def test_evaluate_writes_the_same_rows_on_a_cluster_and_on_this_machine(study, a
     made = ("data/digits/rows", "reports/digits/metrics")
     run("evaluate", "--model", "at")
     rows, kept = contents(*made), written("data/kept")
-    assert len(rows) == 7 and len([name for name in kept if "suite-pgd." in name]) == 6
+    assert len(rows) == 8 and len([name for name in kept if "suite-pgd." in name]) == 6
 
     lost = "data/kept/digits/at/seed-1/suite-cw.safetensors"
     for losses in ([lost], kept):

@@ -35,7 +35,12 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's"
 def started(code, folder, **more):
     environment = os.environ | {"PYTHONPATH": str(STAGES)} | more
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed)
+
+
+def heed():
+    """Ctrl-C, which a shell's background jobs, the tests perhaps, ignore and hand on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def waited_for(what, seconds=60):
