@@ -1,6 +1,7 @@
 """The commands that the pages name: they exist, and what they print fits on a screen."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,5 +50,39 @@ def test_the_workflow_runs_targets_of_make_on_push_and_pull_request():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
     assert workflow[True] == ["push", "pull_request"]       # YAML reads the key `on` as true
     runs = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
-    assert runs == ["make test", "make gate"]
-    assert {run.removeprefix("make ") for run in runs} <= targets()
+    assert runs == ["chromium --version && chromedriver --version", "make test", "make gate"]
+    assert {"test", "gate"} <= targets()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs a target in an empty folder, where DVC does what a line of shell says."""
+    place = tmp_path / "venv" / "bin"
+    place.mkdir(parents=True)
+    (tmp_path / "venv" / ".ready").touch()
+
+    def run(target, dvc, *settings):
+        (place / "dvc").write_text(f"#!/bin/sh\n{dvc}\n")
+        (place / "dvc").chmod(0o755)
+        command = ["make", "-f", ROOT / "Makefile", "-o", "venv/.ready", "VENV=venv", target]
+        return subprocess.run([*command, *settings], cwd=tmp_path, capture_output=True, text=True)
+    return run
+
+
+@pytest.mark.parametrize(("dvc", "fresh"), [
+    ("echo \"Stage 'train@at' didn't change, skipping\"", True),
+    ("echo \"Running stage 'train@at':\"; echo '> python stages/train.py'", False),
+    ("echo 'ERROR: No such file: prepared' >&2; exit 255", False)],
+    ids=["unchanged", "would run", "would run and lacks its data"])
+def test_the_gate_says_whether_results_are_of_this_code(make, dvc, fresh):
+    done = make("gate", dvc)
+    assert (done.returncode == 0) == fresh
+    said = "Every result is that of this code" if fresh else "These results are not of this code"
+    assert said in done.stdout
+
+
+def test_diff_says_so_where_nothing_differs_and_fails_where_there_is_no_such_revision(make):
+    assert make("diff", "true", "REV=v1").stdout == "No headline number differs from v1\n"
+    assert make("diff", "echo tla 0.9 0.8", "REV=v1").stdout == "tla 0.9 0.8\n"
+    done = make("diff", "echo 'ERROR: unknown Git revision' >&2; exit 255", "REV=nope")
+    assert done.returncode and "No headline" not in done.stdout
