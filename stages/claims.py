@@ -96,12 +96,12 @@ def without_verdict(table: pd.DataFrame, summary: Summary) -> dict[str, list | d
 
 
 def boxes(summary: Summary) -> dict[str, str]:
-    """What each study of data of the paper says in short, by the name of the study."""
+    """What each study of data of the paper says of every comparison, by the name of the study."""
     found = {}
     for data, names in summary.studies.items():
         for name in names if data != "any" else []:
             params = load_study(path_of(name))
-            found[name] = verdict_text(params, read_tables(params), whole=False)
+            found[name] = verdict_text(params, read_tables(params), whole=True)
     return found
 
 
@@ -111,7 +111,8 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary, said: dict[st
     said: the boxes of the studies, by name.
     """
     first = headline(table)
-    return fill(template, total=len(first), said=said, level=summary.level,
+    return fill(template, {"outcome": outcome_label}, total=len(first), said=said,
+                level=summary.level,
                 counts=counts(table, "verdict"), uncorrected=counts(table, "uncorrected"),
                 same=[called(line) for line in first[first.same_as.notna()].itertuples()],
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
@@ -130,6 +131,15 @@ def counted(table: pd.DataFrame) -> dict[str, int]:
     return {name.replace(" ", "_"): n for name, n in numbers.items()}
 
 
+def drawn_lines(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
+    """The headlines that the figure shows: each comparison once, cost and what was not run not."""
+    first, kinds = headline(table), {claim.id: claim.kind for claim in summary.claims}
+    images = [number(n, ", {:,.0f} images") for n in first.images]
+    lines = first.assign(label=first.claim + "  " + first.says + images,
+                         panel=[AXES.get(kinds[claim]) for claim in first.claim])
+    return lines[(lines.verdict != "not run") & lines.same_as.isna() & lines.panel.notna()]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("config", help="params.yaml of the claims")
@@ -138,14 +148,11 @@ def main(argv: list[str] | None = None) -> None:
     table = ledger(summary, load_studies(summary))
     template = Path(__file__).with_suffix(".md").read_text()
     text = markdown(template, table, summary, boxes(summary))
-    first, kinds = headline(table), {claim.id: claim.kind for claim in summary.claims}
-    drawn = first.assign(label=first.claim + "  " + first.says, panel=[
-        AXES.get(kinds[claim]) for claim in first.claim])
-    drawn = drawn[(drawn.verdict != "not run") & drawn.same_as.isna() & drawn.panel.notna()]
+    forest = figures.claim_forest(drawn_lines(table, summary))
     with replacing(Path("reports")) as out:
         write_table(out / "claims.csv", table, exact=True)
         write_text(out / "claims.md", text)
-        figures.save(figures.claim_forest(drawn), out / "figures", "claims")
+        figures.save(forest, out / "figures", "claims")
         write_metrics(out / "claims.json", counted(table))
 
 

@@ -28,11 +28,11 @@ SHOWN = ("clean", READING, "autoattack_worst")
 
 
 def verdict(params: Params, root: Path = Path()) -> str:
-    """What a study says of the claims, in short, and of what images."""
-    tables = read_tables(params, root)
-    about = (f"[{params.dataset}](reports/{params.dataset}/REPORT.md), L∞ eps = "
-             f"{params.attack.eps:.4g}, {tables['accuracy'].images.max():,} test images:")
-    return f"{about}\n\n{verdict_text(params, tables, whole=False)}"
+    """What a study says of the claims, in short, and on what images."""
+    about = (f"On {DATA[params.data.source]}, each pixel changed by up to eps = "
+             f"{params.attack.eps:.4g} (study [{params.dataset}]"
+             f"(reports/{params.dataset}/REPORT.md)):")
+    return f"{about}\n\n{verdict_text(params, read_tables(params, root), whole=False)}"
 
 
 def not_run(root: Path = Path()) -> str:
@@ -56,7 +56,7 @@ def results(params: Params, root: Path = Path()) -> str:
         if model in params.models:
             line = {"method": label(model, params)}
             line |= {heads[name]: percent(accuracy[model, name]["accuracy"]) for name in SHOWN}
-            ahead = f"minus {label(baseline, params)}, {attack_of(READING)}"
+            ahead = f"minus {label(baseline, params)} under {attack_of(READING)}"
             lines.append(line | {ahead: _ahead(differences, model, baseline)})
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 

@@ -15,7 +15,7 @@ from tla.params import Params
 from tla.report import figures
 from tla.report.curves import curve_lines
 from tla.report.pairs import pools
-from tla.report.published import poster_auc, published, published_gain
+from tla.report.published import FORMS, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
 from tla.report.text import (
     ATTACKERS,
@@ -35,6 +35,7 @@ from tla.workers import map_parallel
 
 # The poster's and the yardstick, where the study has them.
 DRAWN = ("at", "alp", "trades", "tla-b1", "tla-sa", "tla")
+BRIEF = ("at", "alp", "trades", "tla")              # in the README, under a few attacks
 AXES = {"l2": "L2 norm of the change", "l0": "changed pixels"}
 SCORED = ("um", "at", "alp", "tla")                 # the poster's ROC curves; our loss surfaces
 PICTURED = ("at", "tla")                            # neighbours and t-SNE maps
@@ -53,19 +54,27 @@ def in_percent(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return table.assign(**{name: 100 * table[name] for name in (*columns, "low", "high")})
 
 
-def draw_accuracy(folder: Path, params: Params, accuracy: pd.DataFrame,
-                  differences: pd.DataFrame) -> None:
-    """Accuracy of a few models under every attack, and what each is ahead of AT by."""
-    models = [name for name in DRAWN if name in params.models]
-    images, heads = accuracy.groupby("outcome").images.max(), {}
-    for outcome, head in shown_outcomes(params).items():
-        heads[outcome] = f"{head}\n{images[outcome]:,} images"
+def draw_accuracy(folder: Path, params: Params, tables: dict[str, pd.DataFrame]) -> None:
+    """Accuracy under every attack, and what each model is ahead of AT by; and of both a few."""
+    heads = shown_outcomes(params)
+    few = ("clean", "pgd-restarts_last", *FORMS.values(), "autoattack_worst")
+    draw_dots(folder, "accuracy", params, tables, DRAWN, heads)
+    draw_dots(folder, "accuracy-brief", params, tables, BRIEF, {name: heads[name] for name in few})
+
+
+def draw_dots(folder: Path, name: str, params: Params, tables: dict[str, pd.DataFrame],
+              drawn: tuple[str, ...], heads: dict[str, str]) -> None:
+    """Accuracy of models under attacks, which `heads` names, and what each is ahead of AT by."""
+    accuracy, differences = tables["accuracy"], tables["differences"]
+    models = [model for model in drawn if model in params.models]
+    images = accuracy.groupby("outcome").images.max()
+    groups = {outcome: f"{head}\n{images[outcome]:,} images" for outcome, head in heads.items()}
     said = published(params, "bars")
-    drawn = figures.accuracy_dots(
+    figure = figures.accuracy_dots(
         in_percent(named(accuracy, models, params), "accuracy"),
         in_percent(named(differences[differences.baseline == "at"], models, params), "difference"),
-        said.assign(value=100 * said.value), heads, label("at", params))
-    figures.save(drawn, folder / "figures", "accuracy")
+        said.assign(value=100 * said.value), groups, label("at", params))
+    figures.save(figure, folder / "figures", name)
 
 
 def draw_pools(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
@@ -76,15 +85,25 @@ def draw_pools(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     write_table(folder / "plots" / "pool-sweep.csv",
                 swept[["attack", "batch", "accuracy", "low", "high"]])
     theirs = published(params, "pool sweep")
-    figures.save(figures.pool_sweep(swept, outcomes, theirs, params.mining.batch),
-                 folder / "figures", "pool-sweep")
+    drawn = figures.pool_sweep(in_percent(swept, "accuracy"), outcomes,
+                               theirs.assign(value=100 * theirs.value), params.mining.batch)
+    figures.save(drawn, folder / "figures", "pool-sweep")
 
 
 def draw_norms(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
     """Accuracy against the radius in L2 and L0, of the undefended and the poster's models."""
     models = [name for name in ("um", *DRAWN) if name in params.models]
     lines = named(curve_lines(accuracy), models, params)
-    figures.save(figures.radius_curves(lines, AXES), folder / "figures", "norms")
+    seen = f"{lines.images.max():,} images"
+    heads = {norm: f"{head} ({seen})" for norm, head in AXES.items()}
+    figures.save(figures.radius_curves(in_percent(lines, "accuracy"), heads), folder / "figures",
+                 "norms")
+
+
+def of_seeds(images: int | None, params: Params) -> str:
+    """'mean of 3 seeds with 1,000 test images each'; None stands for all."""
+    each = "all their test images" if images is None else f"{images:,} test images each"
+    return f"mean of {len(params.seeds)} seeds with {each}"
 
 
 def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
@@ -93,7 +112,8 @@ def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
     for factor in factors:
         curves, found = (named(part[part.eps_factor == factor], SCORED, params)
                          for part in (table, areas))
-        note = f"adversarial images at eps = {factor:g} x training\n{poster_auc(params)}"
+        note = (f"at eps = {factor:g} x training, {of_seeds(params.represent.queries, params)}\n"
+                f"{poster_auc(params)}")
         figures.save(figures.roc_curves(curves, found, TASKS, SCORES, note), folder / "figures",
                      f"roc-{factor:g}")
         if factor == factors[len(factors) // 2]:
@@ -109,14 +129,17 @@ def draw_aware(folder: Path, params: Params, areas: pd.DataFrame) -> None:
         for table in (curves, areas):
             part = table.query("task == 'misclassified' and eps_factor == @factor")
             tables.append(named(part.assign(task=part.attacker), SCORED, params))
-        note = f"{TASKS['misclassified']}, at eps = {factor:g} x training"
+        note = (f"{TASKS['misclassified']}, at eps = {factor:g} x training, "
+                f"{of_seeds(params.detect.aware.images, params)}")
         figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures",
                      f"aware-{factor:g}")
 
 
 def draw_trials(folder: Path, params: Params, trials: pd.DataFrame) -> None:
     """Every hyper-parameter trial against the first key that those of its method differ in."""
-    trials = trials.assign(won=trials.index.isin(winners(trials).index), model=trials.method)
+    trials = trials.assign(won=trials.index.isin(winners(trials).index), model=trials.method,
+                           robust_accuracy=100 * trials.robust_accuracy,
+                           robust_std=100 * trials.robust_std)
     parts, axes_of = [], {}
     for name in params.models:
         own = trials[trials.method == name]
@@ -174,7 +197,7 @@ def headline(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float
 
 def drawings(out: Path, params: Params, tables: dict[str, pd.DataFrame]) -> list[Callable]:
     """What draws the figures of the study, each by itself."""
-    found = [partial(draw_accuracy, out, params, tables["accuracy"], tables["differences"]),
+    found = [partial(draw_accuracy, out, params, tables),
              partial(draw_pools, out, params, tables["accuracy"]),
              partial(draw_norms, out, params, tables["accuracy"]),
              partial(draw_roc, out, params, tables["auc"]),

@@ -1,15 +1,26 @@
 """Figures show the numbers that they are given, and nothing that has none."""
 
 import re
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 
+from claims import drawn_lines
+from report import drawings
+from tla.files import read_csv
 from tla.report import figures
 from tla.report.figures import CLASSES, STYLE
+from tla.report.hypotheses import load_summary
+from tla.report.text import read_tables
+from tla.train.methods import load_study
 
+ROOT = Path(__file__).parents[1]
+STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
 HEADS = {"clean": "clean\n80 images", "cw_last": "C&W\n20 images"}
 
 
@@ -165,3 +176,63 @@ def test_a_query_stands_clean_and_attacked_before_what_it_retrieves():
     assert said == ["clean 3", "read as 8", "3 ✓", "8 ✗", "clean 5", "read as 5", "5 ✓", "5 ✓"]
     for image, tile in zip(axes.images, tiles.reshape(-1, 3, 3), strict=True):
         assert (np.asarray(image.get_array()) == tile).all()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn, by name, instead of being saved and closed."""
+    found = {}
+    monkeypatch.setattr(figures, "save", lambda figure, _, name: found.update({name: figure}))
+    return found
+
+
+def is_cut_off(figure):
+    """Whether something reaches beyond the figure by more than a point."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return min(box.x0, box.y0, width - box.x1, height - box.y1) < -1 / 72
+
+
+def overlaps(figure):
+    """Pairs of texts of which one stands on the other."""
+    unseen, found = beyond_axes(figure), []
+    texts = [text for text in figure.findobj(Text)
+             if text.get_text().strip() and text.get_visible() and text not in unseen]
+    for one, other in combinations(texts, 2):
+        a, b = one.get_window_extent(), other.get_window_extent()
+        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        if min(wide, high) > 1:
+            found.append((one.get_text(), other.get_text()))
+    return found
+
+
+def beyond_axes(figure):
+    """Labels of ticks out of view, which matplotlib keeps and does not draw."""
+    found = []
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            found += [tick.label1 for tick in axis.get_major_ticks()
+                      if not low <= tick.get_loc() <= high]
+    return found
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_figure_of_a_study_is_cut_off_or_has_texts_on_each_other(
+        study, drawn, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    params = load_study(study)
+    for draw in drawings(tmp_path, params, read_tables(params)):
+        draw()
+    assert {"accuracy", "accuracy-brief", "pool-sweep", "norms", "neighbors", "tsne"} <= set(drawn)
+    for name, figure in drawn.items():
+        assert not is_cut_off(figure), name
+        assert overlaps(figure) == [], name
+
+
+def test_the_figure_of_the_claims_is_not_cut_off_and_has_no_texts_on_each_other():
+    table = read_csv(ROOT / "reports" / "claims.csv")
+    lines = drawn_lines(table, load_summary(ROOT / "experiments" / "summary" / "params.yaml"))
+    assert lines.claim.is_unique and lines.panel.isin(["points of accuracy", "points of AUC"]).all()
+    figure = figures.claim_forest(lines)
+    assert not is_cut_off(figure) and overlaps(figure) == []

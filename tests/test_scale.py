@@ -218,6 +218,9 @@ def test_the_figure_has_a_panel_a_baseline_and_a_point_a_variant(published):
         width = axes.containers[0].lines[0]
         assert width.get_xdata().tolist() == [1e3, 1e4, 1e5]
         assert width.get_ydata() == pytest.approx([2.0] * 3)
+    said = [text.get_text() for text in drawn.legends[0].texts]
+    assert ("published" in said) == all(value == value for value in published.values())
+    assert said[-2].startswith("width: ") and len(said[-2].split(", ")) == 3
 
 
 def test_a_pilot_has_a_line_a_recipe_with_what_it_changes(params):

@@ -29,7 +29,7 @@ def test_a_study_fits_on_a_screen(study, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = screen(load_study(study))
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
-    assert "TLA − AT" in text and "Masking" in text and "| TLA " in text
+    assert "Accuracy under attack: TLA" in text and "Masking" in text and "| TLA " in text
     assert not re.search(r"\*\*|^>", text, re.MULTILINE), "marks of Markdown"
 
 

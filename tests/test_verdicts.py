@@ -25,12 +25,13 @@ def study(params, tmp_path, monkeypatch):
     folder = tmp_path / "reports" / "digits" / "tables"
     folder.mkdir(parents=True)
 
-    def box(lines, claims=CLAIMS, flags=(), whole=False, own=True):
+    def box(lines, claims=CLAIMS, flags=(), whole=False, own=True, seen=1500):
         differences = pd.DataFrame(lines, columns=COLUMNS)
         masking = pd.DataFrame([{"model": name, "cw": 0.0} | {
             f"flag_{sign}": (name, sign) in flags for sign in verdicts.SIGNS}
             for name in ("um", "at", "alp", "tla")])
-        accuracy = pd.DataFrame({"model": ["tla", "at"], "outcome": PGD, "accuracy": [0.75, 0.7]})
+        accuracy = pd.DataFrame({"model": ["tla", "at"], "outcome": PGD, "accuracy": [0.75, 0.7],
+                                 "images": seen})
         differences.to_csv(folder / "differences.csv", index=False)
         masking.to_csv(folder / "masking.csv", index=False)
         pd.DataFrame(columns=AUC).to_csv(folder / "auc-differences.csv", index=False)
@@ -58,7 +59,23 @@ def test_it_says_the_verdict_whatever_that_is(difference, p, seeds, said, study)
     low, high = 100 * difference - 1, 100 * difference + 1
     assert f"{100 * difference:+.1f} [{low:+.1f}, {high:+.1f}] points** under PGD, restarts" in text
     assert "75.0 against 70.0 %; the paper says +1.0." in text
-    assert ("more than 1.0 points could have been told" in text) == ("not resolved" in said)
+    assert ("below 1.0 points could not have been told" in text) == ("not resolved" in said)
+
+
+@pytest.mark.parametrize(("difference", "p", "own", "answer"), [
+    (0.02, 0.001, True, "TLA is ahead of AT"), (-0.02, 0.001, True, "TLA is behind AT"),
+    (0.02, 0.4, True, "TLA and AT cannot be told apart"),
+    (0.02, 0.001, False, "TLA is ahead of AT"),
+    (-0.02, 0.4, False, "TLA and AT cannot be told apart")])
+def test_it_first_answers_in_plain_words(difference, p, own, answer, study):
+    text = study([line(PGD, difference, p)], own=own)
+    assert text.startswith(f"> - **Accuracy under attack: {answer}, {100 * difference:+.1f} [")
+
+
+@pytest.mark.parametrize(("seen", "said"), [
+    (1500, ", 1,500 test images"), (10_000, ", 1,500 of 10,000 test images")])
+def test_it_says_of_how_many_images_so_many_were_attacked(seen, said, study):
+    assert said in study([line(PGD, 0.02, 0.001)], seen=seen).replace("comparisons, ", ", ")
 
 
 def test_p_is_corrected_for_the_comparisons_of_the_study(study):
@@ -98,11 +115,18 @@ def test_the_table_has_a_line_for_each_comparison_and_all_its_claims(study):
               claim(id="C96", baseline="alp", primary=PGD, secondary=[])]
     text = study([line("mim_last", 0.005, 0.4), line(PGD, 0.02, 0.001), line("clean", -0.02, 0.001),
                   line(PGD, 0.02, 0.001, baseline="alp")], claims, whole=True)
-    assert "| TLA − AT, accuracy under attack | confirmed | +2.0 | [+1.0, +3.0] | 0.004 |  | C98 " \
-        "confirmed; C99 not resolved |".replace("  ", " ") in text
+    assert "| TLA − AT, accuracy under attack | confirmed | +2.0 | [+1.0, +3.0] | 0.004 | | " \
+        "none | C98 confirmed; C99 not resolved |" in text
     assert "| TLA − AT, accuracy on clean images | contradicted | -2.0 |" in text
     assert "| TLA − ALP, accuracy under attack | confirmed |" in text
     assert text.count("| TLA − ") == 3
+
+
+def test_the_table_says_which_of_two_models_shows_a_sign_of_masking(study):
+    claims = [*CLAIMS, claim(id="C96", baseline="alp", primary=PGD, secondary=[])]
+    lines = [line(PGD, 0.02, 0.001), line(PGD, 0.02, 0.001, baseline="alp")]
+    text = study(lines, claims, flags=[("alp", "rise"), ("um", "cw")], whole=True)
+    assert "| none | C99 |" in text and "| ALP | C96 |" in text
 
 
 def test_a_study_that_no_claim_is_read_from_has_no_box(study):

@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,13 +16,14 @@ STYLE = {  # model label -> colour, marker
     "UM": ("#999999", "x"), "AT": ("#E69F00", "o"), "ALP": ("#56B4E9", "s"),
     "TRADES": ("#0072B2", "P"), "TLA-RN": ("#009E73", "^"), "TLA-SA": ("#CC79A7", "v"),
     "TLA": ("#D55E00", "D")}
-SWEEP = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#000000", "^"))
+SWEEP = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#777777", "^"))
 VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
             "not resolved": ("#777777", "x")}
 CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E377C2", "#7F7F7F",
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
 TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
 PANELS = 4      # in a row
+ACCURACY = "accuracy, % (95 % interval)"
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
 KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
 mpl.use("svg")
@@ -50,9 +50,10 @@ def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: 
     label, outcome, difference, low, high; published: model, outcome, value; in percent. heads:
     'cw_last' -> what stands beside its group; baseline: a label.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 0.9 + 0.55 * len(heads)), sharey=True,
-                                         width_ratios=(4, 3))
     models, said = list(dict.fromkeys(accuracy.label)), published.set_index(["model", "outcome"])
+    height = 0.9 + (0.1 + 0.08 * len(models)) * len(heads)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, height), sharey=True,
+                                         width_ratios=(4, 3))
     for k, model in enumerate(models):
         y = np.arange(len(heads)) + 0.8 * ((k + 0.5) / len(models) - 0.5)
         theirs = _published(said, model, list(heads))
@@ -60,7 +61,7 @@ def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: 
         _dots(right, differences, "difference", model, list(heads), y,
               theirs - _published(said, baseline, list(heads)))
     right.axvline(0, color="black", linewidth=0.8)
-    left.set(xlabel="accuracy, %", ylim=(len(heads) - 0.5, -0.5))
+    left.set(xlabel=ACCURACY, ylim=(len(heads) - 0.5, -0.5))
     left.set_yticks(range(len(heads)), heads.values())
     right.set(xlabel=f"minus {baseline}, points (paired)")
     for axes in (left, right):
@@ -137,10 +138,10 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
                current: int) -> Figure:
     """Accuracy against the size of the negative pool, the published values dashed.
 
-    accuracy: columns batch, outcome, accuracy, low, high; published: pool, outcome, value (a
-    fraction); current: the study's own pool.
+    accuracy: columns batch, outcome, accuracy, low, high; published: pool, outcome, value; in
+    percent. current: the study's own pool.
     """
-    figure, axes = plt.subplots(figsize=(6, 3.4))
+    figure, axes = plt.subplots(figsize=(6, 3.8))
     sizes = sorted(accuracy.batch.unique())
     for i, (outcome, label) in enumerate(outcomes.items()):
         line = accuracy[accuracy.outcome == outcome].sort_values("batch")
@@ -154,19 +155,21 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
     axes.set_xticks(range(len(sizes)), [f"{n}\n(random)" if n == 1 else f"{n}" for n in sizes])
     axes.axvline(sizes.index(current), color="black", linewidth=0.5, linestyle=":")
     axes.set_xlabel("size of the pool negatives are mined from (dotted: default)")
-    axes.set_ylabel("accuracy")
-    figure.legend(loc="outside lower center", ncols=len(outcomes), columnspacing=1.2)
+    axes.set_ylabel(ACCURACY)
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
     return figure
 
 
 def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
     """Robust accuracy on validation images of hyper-parameter trials, a panel a method.
 
-    trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std
-    (empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over seeds.
+    trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std (in
+    percent, empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over
+    seeds.
     """
     rows = -(-len(axes_of) // PANELS)
-    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 1.9 * rows), squeeze=False)
+    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 1.9 * rows), squeeze=False,
+                                sharey=True)
     for axes, (label, key) in zip(grid.flat, axes_of.items(), strict=False):
         for won, (colour, marker, name) in TRIALS.items():
             part = trials[(trials.label == label) & (trials.won == won)]
@@ -181,7 +184,7 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
         axes.tick_params(labelsize=7, which="both")
     for axes in grid.flat[len(axes_of):]:
         axes.remove()
-    figure.supylabel("robust accuracy, validation", fontsize=9)
+    figure.supylabel("robust accuracy, %, validation images", fontsize=9)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -189,7 +192,8 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
 def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
     """Accuracy against the radius, a panel a norm and a line a model, with 95 % intervals.
 
-    lines: columns label, norm, radius, accuracy, low, high; norms: 'l2' -> what its axis says.
+    lines: columns label, norm, radius, accuracy, low, high (in percent); norms: 'l2' -> what its
+    axis says.
     """
     figure, row = plt.subplots(1, len(norms), figsize=(7.2, 3.4), sharey=True)
     models = list(dict.fromkeys(lines.label))
@@ -204,7 +208,7 @@ def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
                           elinewidth=0.8, label=model)
         axes.set_xticks(sorted(panel.radius.unique()))
         axes.set_xlabel(head)
-    row[0].set_ylabel("accuracy")
+    row[0].set_ylabel(ACCURACY)
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=len(models))
     return figure
@@ -222,7 +226,7 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
         height_ratios=sizes.to_list())
     for axes, (panel, part) in zip(column[:, 0], lines.groupby("panel", sort=False), strict=True):
         _forest(axes, part)
-        axes.set_xlabel(f"{panel}, 95 % interval")
+        axes.set_xlabel(f"{panel} (95 % interval)")
     figure.legend(*column[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
                   title="verdicts after correction for the number of claims", title_fontsize=9)
     return figure
@@ -243,7 +247,7 @@ def _forest(axes: Axes, lines: pd.DataFrame) -> None:
         # Above its line, so that a narrow screen shows both.
         said = label if verdict in VERDICTS else f"{label} (ours: {verdict})"
         axes.text(0.01, at - 0.12, said, fontsize=8, transform=axes.get_yaxis_transform(),
-                  bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
+                  bbox={"color": "white", "pad": 0.5})
     axes.set_yticks([])
     axes.set_ylim(len(lines) - 0.5, -0.6)
     axes.grid(axis="y", visible=False)
@@ -253,27 +257,26 @@ def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
     """TLA minus each baseline against the compute of its training, a line a series.
 
     lines: columns label (of the baseline), series, variant, compute, difference, low, high;
-    published: by label, NaN where nothing is.
+    published: by label, NaN where nothing is. The legend names the variants of a line from left to
+    right.
     """
-    figure, row = plt.subplots(1, lines.label.nunique(), figsize=(7.2, 3.6), sharey=True)
+    height = 3 + 0.2 * lines.series.nunique()
+    figure, row = plt.subplots(1, lines.label.nunique(), figsize=(7.2, height), sharey=True)
     for axes, (label, panel) in zip(row, lines.groupby("label", sort=False), strict=True):
         axes.axhline(0, color="black", linewidth=0.8)
+        known = published[label] == published[label]
         axes.axhline(100 * published[label], color="black", linewidth=1, linestyle="--",
-                     label="published")
+                     label="published" if known else None)
         for (series, part), (colour, marker) in zip(
                 panel.groupby("series", sort=False), SWEEP, strict=False):
             part = part.sort_values("compute")
             errors = [part.difference - part.low, part.high - part.difference]
             axes.errorbar(part.compute, 100 * part.difference, yerr=[100 * e for e in errors],
                           color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
-                          elinewidth=0.8, label=series)
-            for line in part.itertuples():
-                axes.annotate(line.variant, (line.compute, 100 * line.low), (0, -3), fontsize=6,
-                              textcoords="offset points", ha="center", va="top", color=colour)
+                          elinewidth=0.8, label=f"{series}: {', '.join(part.variant)}")
         axes.set(xscale="log", xlabel="multiply-adds of TLA's training", title=f"TLA − {label}")
-        axes.margins(x=0.12, y=0.1)     # room for the names
-    row[0].set_ylabel("points of accuracy, 95 % interval")
-    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    row[0].set_ylabel("points of accuracy (95 % interval)")
+    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     return figure
 
 
@@ -292,7 +295,7 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.errorbar(middle, y + 0.2, xerr=errors, linestyle="", color="#0072B2", marker="o",
                       markersize=5, capsize=2, elinewidth=1, label="ours")
-        axes.set(xlabel=f"{head}, points", yticks=[], ylim=(len(lines) - 0.5, -0.6))
+        axes.set(xlabel=f"{head}, points (95 % interval)", yticks=[], ylim=(len(lines) - 0.5, -0.6))
         axes.grid(axis="y", visible=False)
     row[0].plot(100 * lines.published, y + 0.2, linestyle="", marker="D", markersize=5,
                 color="white", markeredgecolor="black", label="published under this attack")
@@ -300,7 +303,7 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
     for at, says in zip(y, lines.says, strict=True):
         # Above its line, so that a narrow screen shows both.
         row[0].text(0.01, at - 0.12, says, fontsize=7.5, transform=row[0].get_yaxis_transform(),
-                    bbox={"color": "white", "alpha": 0.7, "pad": 0.5})
+                    bbox={"color": "white", "pad": 0.5})
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -349,9 +352,8 @@ def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
             colours = [CLASSES[label % len(CLASSES)] for label in part.label]
             axes.scatter(part.x, part.y, c=colours, s=9, linewidths=0, alpha=0.8, rasterized=True)
             for label, place in middle.iterrows():
-                axes.text(place.x, place.y, str(label), fontsize=11, ha="center", va="center",
-                          fontweight="bold",
-                          path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")])
+                axes.text(place.x, place.y, str(label), fontsize=10, ha="center", va="center",
+                          fontweight="bold", bbox={"color": "white", "alpha": 0.8, "pad": 0.8})
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{model}: {text}", fontsize=9, loc="left")
             axes.grid(visible=False)
@@ -385,6 +387,7 @@ def _surface(axes: Axes, table: pd.DataFrame):
     middle = abs(part.iloc[np.abs(part.index).argmin(), np.abs(part.columns).argmin()])
     drawn = axes.contourf(part.columns, part.index, part / middle, cmap="RdBu", extend="both",
                           levels=np.linspace(-1.5, 1.5, 25))
+    drawn.set_edgecolor("face")     # else the page shines through between two colours
     axes.contour(part.columns, part.index, part, levels=[0], colors=ON_COLOUR, linewidths=1.5)
     axes.plot(0, 0, marker="+", color=ON_COLOUR)
     eps = part.columns.max()        # along both axes at once a pixel moves by the sum

@@ -2,12 +2,14 @@
 
 import pandas as pd
 
+from tla.outcomes import Outcome
 from tla.params import Params, Reading
-from tla.report.published import published_gain
+from tla.report.published import FORMS, published_gain
 from tla.report.scale import Variants, interval, minus, shared
 from tla.report.statistics import holm
 
-POSTER = {"cw-50": "C&W", "mim-average": "MIM"}     # the poster's own forms; all others are PGD
+# What the poster calls its own forms; all others are PGD.
+POSTER = {Outcome.parse(outcome).attack: attack for attack, outcome in FORMS.items()}
 
 
 def gain_table(params: Params, rows: Variants) -> pd.DataFrame:
@@ -43,7 +45,7 @@ def sides(reading: Reading, rows: Variants) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def attack_of(reading: Reading) -> str:
     """What the poster calls the attack of a reading."""
-    return POSTER.get(reading.outcome.split("_")[0], "PGD")
+    return POSTER.get(Outcome.parse(reading.outcome).attack, "PGD")
 
 
 def added(line: dict) -> dict[str, float]:

@@ -73,9 +73,12 @@ def signs_of(masking: pd.DataFrame, params: Params) -> dict[str, list[str]]:
     return found
 
 
-def group_facts(key: tuple, lines: list[dict], params: Params,
-                differences: dict[tuple, dict]) -> dict:
-    """What the template says of one group: its first reading, AutoAttack's, all its claims."""
+def group_facts(key: tuple, lines: list[dict], params: Params, differences: dict[tuple, dict],
+                signs: dict[str, list[str]]) -> dict:
+    """What the template says of one group: its first reading, AutoAttack's, all its claims.
+
+    masking: which of its two models show a sign of it.
+    """
     topic, *pair = key
     called = ["chance" if name == "chance" else label(name, params) for name in pair]
     said, autoattack = {}, None
@@ -85,7 +88,8 @@ def group_facts(key: tuple, lines: list[dict], params: Params,
         autoattack = {"ours": 100 * found["difference"], "low": 100 * found["low"],
                       "high": 100 * found["high"]}
     return lines[0] | {"head": f"{' − '.join(called)}, {TOPICS[topic]}", "said": said,
-                       "verdict": verdict_of(lines[0]), "autoattack": autoattack}
+                       "verdict": verdict_of(lines[0]), "autoattack": autoattack,
+                       "masking": [name for name in called if name in signs]}
 
 
 def verdict_of(line: dict) -> str:
@@ -100,16 +104,18 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
     if LEAD not in groups:
         return {}
     differences = lookup(tables["differences"], "model", "baseline", "outcome")
-    found = [group_facts(key, lines, params, differences) for key, lines in groups.items()]
-    lead = found[list(groups).index(LEAD)]
-    accuracy = lookup(tables["accuracy"], "model", "outcome")
     signs = signs_of(tables["masking"], params)
-    own = [label(name, params) for name in LEAD[1:]]
-    return {"lead": lead, "groups": found, "own": lead["own_data"],
+    found = {key: group_facts(key, lines, params, differences, signs)
+             for key, lines in groups.items()}
+    topic, *pair = LEAD
+    lead, pair = found[LEAD], [label(name, params) for name in pair]
+    accuracy = lookup(tables["accuracy"], "model", "outcome")
+    return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
+            "topic": TOPICS[topic], "pair": pair, "images": tables["accuracy"].images.max(),
             "comparisons": int((table.p_holm.notna() & table.same_as.isna()).sum()),
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
-            "signs": {name: means for name, means in signs.items() if name in own},
-            "others": [name for name in signs if name not in own]}
+            "signs": {name: means for name, means in signs.items() if name in pair},
+            "others": [name for name in signs if name not in pair]}
 
 
 def verdict_text(params: Params, tables: dict[str, pd.DataFrame], whole: bool) -> str:
