@@ -25,6 +25,8 @@ from tla.train.methods import load_study
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
 VERDICTS = rf"<td[^>]*>((?:not )?({WORDS}))</td>"
 SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+# Where on the page a file stands; a report under the name of its study.
+SECTIONS = {"claims.md": "claims", "methods.md": "words", "REPORT.md": None}
 TABLE = r"(?m)((?:^\|.*\n)+)"           # the first one of claims.md is the ledger's
 # Figures are drawn on white: a browser that asks for dark gets their black and white exchanged.
 DARK = ("<style>@media (prefers-color-scheme: dark) { text { fill: #e8e6e1 !important }"
@@ -67,8 +69,8 @@ def body(text: str, folder: Path, name: str, files: dict[str, str]) -> Markup:
         if target.startswith("#"):
             return f'href="#{name}-{target[1:]}"'
         path = folder / target
-        if path.name in ("REPORT.md", "claims.md"):
-            return f'href="#{path.parent.name if path.name == "REPORT.md" else "claims"}"'
+        if path.name in SECTIONS:
+            return f'href="#{SECTIONS[path.name] or path.parent.name}"'
         file = f"{name}-{path.name}"
         files[file] = encoded(gzip.compress(path.read_bytes(), mtime=0))
         return f'href="#" data-file="{file}"'
@@ -130,6 +132,12 @@ def as_script(content: dict) -> Markup:
     return Markup(json.dumps(content, separators=(",", ":")).replace("</", "<\\/"))
 
 
+def words(root: Path, files: dict[str, str]) -> Markup:
+    """The section of words of docs/methods.md."""
+    text = (root / "docs" / "methods.md").read_text().partition("\n## Words")[2]
+    return body(f"# Words{text.partition(chr(10) + '## ')[0]}", root / "docs", "words", files)
+
+
 def render(config: str | Path, root: Path = Path()) -> str:
     """The page of the studies that a file of claims names."""
     summary, reports, studies, files = load_summary(root / config), root / "reports", [], {}
@@ -147,7 +155,8 @@ def render(config: str | Path, root: Path = Path()) -> str:
     return template.render(
         counts=read_metrics(reports / "claims.json"), studies=studies,
         ledger=ledger(reports / "claims.csv"), with_pills=with_pills,
-        before=body(before, reports, "claims", files), after=body(after, reports, "claims", files),
+        words=words(root, files), before=body(before, reports, "claims", files),
+        after=body(after, reports, "claims", files),
         explorer=as_script({study["name"]: explorer(study["name"], root) for study in studies}),
         files=as_script(files), style=Markup((stages / "page.css").read_text()),
         script=Markup((stages / "page.js").read_text()))

@@ -14,7 +14,7 @@ from claims import drawn_lines
 from report import drawings
 from tla.files import read_csv
 from tla.report import figures
-from tla.report.figures import CLASSES, STYLE
+from tla.report.figures import CLASSES, STYLE, SWEEP, VERDICTS
 from tla.report.hypotheses import load_summary
 from tla.report.text import read_tables
 from tla.train.methods import load_study
@@ -73,7 +73,12 @@ def test_dots_stand_at_the_accuracies_and_beside_them_the_differences_to_the_bas
 def test_no_two_models_look_alike_and_no_two_classes_have_one_colour():
     assert len(set(STYLE.values())) == len({c for c, _ in STYLE.values()}) == len(STYLE)
     assert len({marker for _, marker in STYLE.values()}) == len(STYLE)
-    assert len(set(CLASSES)) == 10 and "#000000" not in CLASSES
+    assert len(set(CLASSES)) == 10
+
+
+def test_no_colour_that_means_something_is_black_which_a_dark_page_turns():
+    meant = {*CLASSES, *(colour for colour, _ in (*STYLE.values(), *SWEEP, *VERDICTS.values()))}
+    assert "#000000" not in meant and "black" not in meant
 
 
 def roc(labels):
@@ -164,6 +169,8 @@ def test_a_tsne_map_is_a_picture_whatever_the_number_of_points(tmp_path):
     text = (tmp_path / "tsne.svg").read_text()
     assert len(re.findall("<image", text)) == 2 and len(text) < 2e6
     assert len(re.findall("<use", text)) < 100
+    # Numbers are text, which a dark page turns; as outlines they would stay black on it.
+    assert len(re.findall(">[012]</text>", text)) == 6
 
 
 def test_a_query_stands_clean_and_attacked_before_what_it_retrieves():

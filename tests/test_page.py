@@ -109,6 +109,22 @@ def test_every_link_within_the_page_leads_somewhere_and_every_claim_and_section_
     assert sections and all(' id="' in section for section in sections)
 
 
+def test_words_stand_on_the_page_where_reports_lead_to_them():
+    text = PAGE.read_text()
+    words = text[text.index('<h2 id="words">'):text.index('<h2 id="mnist-fast">')]
+    for word in ("UM", "AT", "ALP", "TLA", "TLA-RN", "TLA-SA", "<em>pool</em>", "<em>robust</em>"):
+        assert f">{word}</td>" in words, word
+    assert text.count('href="#words">words</a>') > len(studied(load_summary(
+        ROOT / "experiments" / "summary" / "params.yaml")))
+
+
+def test_the_head_of_the_page_has_a_line_for_each_comparison_of_a_study():
+    text = PAGE.read_text()
+    head = text[text.index('<h2 id="claims">'):text.index('id="filter"')]
+    assert "<blockquote>" in head and "sign of masking</th>" in head
+    assert head.count("<td") > 5 * 8 and "under AutoAttack</th>" in head
+
+
 def test_the_ledger_has_every_line_of_the_claims_once():
     table = pd.read_csv(ROOT / "reports" / "claims.csv", keep_default_na=False)
     claims = ledger(ROOT / "reports" / "claims.csv")
@@ -304,8 +320,24 @@ def test_the_contents_stay_in_sight_and_the_ledger_needs_no_scroll_bar(browser, 
     table, room = browser.execute_script("""const table = document.getElementById("ledger");
         return [table.scrollWidth, table.parentElement.clientWidth]""")
     assert table <= room
-    links = browser.find_elements(By.CSS_SELECTOR, "nav a")
-    assert len(links) > 30 and links[0].is_displayed() == (width > 1280)
+    short, whole = (browser.find_elements(By.CSS_SELECTOR, f"nav {place} a")
+                    for place in ("p", "details"))
+    assert len(short) >= 5 and len(whole) > 30
+    assert all(link.is_displayed() == (width <= 1280) for link in short)
+    assert all(link.is_displayed() == (width > 1280) for link in whole[:5])
+
+
+@browses
+@pytest.mark.parametrize("width", [1400, 1073])
+def test_a_table_of_results_or_of_a_verdict_needs_no_scroll_bar(browser, width):
+    opened(browser, width)
+    for head in ("under AutoAttack", "robust, over seeds"):
+        place = f"//div[@class='scroll'][.//th[normalize-space()='{head}']]"
+        boxes = browser.find_elements(By.XPATH, place)
+        assert boxes
+        for box in boxes:
+            wide, room = (box.get_property(name) for name in ("scrollWidth", "clientWidth"))
+            assert wide <= room, f"{head}: {wide} pixels in {room}"
 
 
 # The explorer
@@ -384,8 +416,11 @@ def test_it_prints_on_a4_with_nothing_cut_off_and_no_buttons(browser):
     wide = browser.execute_script("""return [...document.querySelectorAll("table, img")]
         .filter(each => each.getBoundingClientRect().right > 719).length""")
     controls = browser.find_elements(By.CSS_SELECTOR, "nav, .controls, .fold")
+    assert wide == 0 and controls and not any(each.is_displayed() for each in controls)
+    # A head with a button in it is not repeated on the next sheet.
+    heads = browser.find_elements(By.CSS_SELECTOR, "th button")
+    assert heads and {each.value_of_css_property("display") for each in heads} == {"contents"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert wide == 0 and controls
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
     pages = base64.b64decode(printed)
     assert pages.startswith(b"%PDF") and re.search(rb"/MediaBox \[0 0 59[45][.\d]* 84[12]", pages)
