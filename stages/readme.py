@@ -77,11 +77,13 @@ def benchmarks(root: Path = Path()) -> str:
     folder = root / "reports" / "benchmarks"
     runs = read_csv(folder / "attacks.csv")
     runs = runs[(runs.measure == "time a step") & runs.attack.isin(ATTACKS)]
-    cells = {}
-    # Where one ran on two numbers of images, the larger stands.
-    for run in runs.sort_values("images").itertuples():
+    cells, fewest = {}, runs.groupby(["network", "attack"]).images.transform("min")
+    # Where one ran on two numbers of images, the one that all ran on stands.
+    for run, common in zip(runs.itertuples(), runs.images == fewest, strict=True):
         cell = f"{run.value:.2f} ({run.low:.2f}–{run.high:.2f}), {run.robust_accuracy:.1f} %"
-        cells[run.attack, run.peer, run.network] = cell
+        key = run.attack, run.peer, run.network
+        if common or key not in cells:
+            cells[key] = cell if common else f"{cell} of {run.images} images"
     lines = []
     for attack in ATTACKS:
         for peer in runs[runs.attack == attack].peer.unique():

@@ -88,6 +88,23 @@ def test_the_readme_says_what_its_commands_take():
     assert 3.5e6 < (ROOT / "reports" / "index.html").stat().st_size < 6e6
 
 
+def test_the_prose_on_speed_has_the_numbers_of_the_benchmarks():
+    text = " ".join((ROOT / "docs" / "speed.md").read_text().split())
+    folder = ROOT / "reports" / "benchmarks"
+    steps = pd.read_csv(folder / "training.csv").set_index(["network", "model", "precision"]).of_at
+    said = [steps["digits", "tla", "float32"], steps["mnist", "tla", "float32"],
+            steps["mnist", "tla-b2000", "float32"], steps["mnist", "tla-b2000", "bfloat16"]]
+    assert ("a step of TLA takes {:.1f} times as long on digits, {:.1f} times on MNIST, {:.1f} "
+            "times with a pool of 2000 ({:.1f} in bfloat16)").format(*said) in text
+    runs = pd.read_csv(folder / "attacks.csv").query("attack == 'PGD-100'")
+    runs = runs.sort_values("images", ascending=False, kind="stable")
+    value = runs.groupby(["network", "peer"]).value.last()
+    slower = [value[name, "ours worst bfloat16"] / value[name, "ours worst float32"]
+              for name in ("mnist", "cifar10")]
+    assert ("took {:.1f} times as long there on the MNIST network and {:.1f} times on the "
+            "residual one").format(*slower) in text
+
+
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
