@@ -16,6 +16,7 @@ from tla.params import Params
 from tla.report import detection, scale, tables
 from tla.report.curves import distances_line, with_norms
 from tla.report.gain import gain_table
+from tla.report.intact import seal
 from tla.report.pairs import compared, compared_auc
 from tla.report.rows import rows_of, suite_of
 from tla.report.signs import masking_line
@@ -119,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, table in made.items():
             # Verdicts and corrected p values are computed from differences: they are not rounded.
             write_table(out / "tables" / f"{name}.csv", table, exact=name in EXACT)
+        seal(out / "tables")
         write_examples(out / "examples", suite, data / "rows", params)
 
 

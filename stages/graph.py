@@ -10,11 +10,11 @@ depends. `make graph` runs this for every study that has a graph.
 import tla.guard  # noqa: F401
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 
+from tla.command import Parser
 from tla.files import write_table, write_text
 from tla.params import Params, UserError, load_params
 from tla.report.tuning import COLUMNS, trials_path
@@ -68,7 +68,9 @@ def graph_of(graph: str, params: Params) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    for config in sys.argv[1:] if argv is None else argv:
+    parser = Parser(description=__doc__)
+    parser.add_argument("configs", nargs="+", help="params.yaml of each study")
+    for config in parser.parse_args(argv).configs:
         params = load_params(config)
         if Path(config) != Path(params.config):
             raise UserError(f"{config}: config: is {params.config}; name the file that lies there")

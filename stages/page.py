@@ -15,8 +15,10 @@ from PIL import Image
 
 from claims import DATA, called, cells
 from tla.command import Parser
-from tla.files import read_csv, read_metrics, write_text
+from tla.files import AGAIN, read_csv, read_metrics, write_text
+from tla.params import UserError
 from tla.report.hypotheses import load_summary, path_of, studied
+from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, model_labels
 from tla.report.ledger import headline
 from tla.report.survivors import counted
@@ -44,7 +46,7 @@ def encoded(content: bytes) -> str:
 
 def figure_uri(path: Path) -> str:
     """A figure as an address that holds its whole content, and follows dark and light."""
-    svg = re.sub(r"(<svg[^>]*>)", lambda tag: tag[1] + DARK, path.read_text(), count=1)
+    svg = re.sub(r"(<svg[^>]*>)", lambda tag: tag[1] + DARK, read_text(path), count=1)
     return f"data:image/svg+xml;base64,{encoded(svg.encode())}"
 
 
@@ -108,20 +110,29 @@ def ledger(path: Path) -> list[dict]:
     return claims
 
 
+def width_of(sheet: Path) -> int:
+    """Pixels that a picture is wide. Raises UserError where it is none."""
+    try:
+        with Image.open(sheet) as image:
+            image.load()
+            return image.width
+    except OSError:
+        raise UserError(f"{sheet}: is missing or damaged; {AGAIN}") from None
+
+
 def explorer(name: str, root: Path) -> dict:
     """What the page's explorer knows of a study: survivors of each attack, and pictures of some."""
     params, folder = load_study(root / path_of(name)), root / "reports" / name
-    survivors = read_csv(folder / "tables" / "survivors.csv")
+    survivors = read_table(params, "survivors", root)
     examples, counts, shown = read_csv(folder / "examples" / "examples.csv"), {}, {}
     for line in survivors.to_dict("records"):
         numbers = [line[key] for key in ("both", "model_only", "other_only", "neither")]
         counts.setdefault(line["outcome"], {})[f"{line['model']} {line['other']}"] = numbers
     for model, part in examples.groupby("model"):
         sheet = folder / "examples" / f"{model}.png"
-        width, _ = Image.open(sheet).size
         lines = part[["label", "pred", "survived_by"]].values.tolist()
         shown[model] = {"sheet": f"data:image/png;base64,{encoded(sheet.read_bytes())}",
-                        "size": width // 2, "lines": lines}
+                        "size": width_of(sheet) // 2, "lines": lines}
     return {"models": model_labels(params), "counts": counts, "shown": shown,
             "attacks": {outcome: attack_of(outcome) for outcome in counts},
             "pictured": counted(params, params.evaluate.broken.attack), "seed": params.seeds[0]}
@@ -144,10 +155,12 @@ def render(config: str | Path, root: Path = Path()) -> str:
     for name in studied(summary):
         studies.append({
             "name": name, "command": "make repro" if name == "digits" else f"make {name}",
-            "body": body((reports / name / "REPORT.md").read_text(), reports / name, name, files),
+            "body": body(read_text(reports / name / "REPORT.md"), reports / name, name, files),
             "params": (root / path_of(name)).read_text()})
-    said = (reports / "claims.md").read_text().partition("\n## Every claim")[0]
-    before, _, after = re.split(TABLE, said, maxsplit=1)
+    said = read_text(reports / "claims.md").partition("\n## Every claim")[0]
+    if len(parts := re.split(TABLE, said, maxsplit=1)) != 3:
+        raise UserError(f"{reports / 'claims.md'}: lacks its ledger; {AGAIN}")
+    before, _, after = parts
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     environment.globals["headings"], stages = headings, root / "stages"

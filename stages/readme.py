@@ -11,13 +11,15 @@ import pandas as pd
 
 from claims import DATA
 from tla.files import read_csv, write_text
-from tla.params import Params
+from tla.params import Params, UserError
+from tla.report.intact import read_text
 from tla.report.labels import attack_of, percent, points
 from tla.report.ledger import headline
 from tla.report.text import lookup, read_tables, sample_heads
 from tla.report.verdicts import LEAD, READING, verdict_text
 from tla.train.methods import label, load_study
 
+CHECKOUT = "take it from git again"
 START = "<!-- {}: written by stages/readme.py -->\n"
 END = "<!-- end -->"
 ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
@@ -90,32 +92,33 @@ def benchmarks(root: Path = Path()) -> str:
             found = {NETWORKS[name]: cells.get((attack, peer, name), "–") for name in NETWORKS}
             lines.append({"attack": attack, "by": peer} | found)
     table = pd.DataFrame(lines).to_markdown(index=False)
-    machine = ", ".join((folder / "machine.txt").read_text().split("\n")).rstrip(", ")
+    machine = ", ".join(read_text(folder / "machine.txt", CHECKOUT).split("\n")).rstrip(", ")
     return f"{table}\n\nMachine: {machine}."
 
 
 def updated(page: str, block: str, text: str) -> str:
     """A page with the text between a block's markers replaced.
 
-    Raises ValueError without the markers.
+    Raises UserError without the markers.
     """
     before, found, rest = page.partition(START.format(block))
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise ValueError(f"a page lacks the lines {START.format(block).strip()} and {END}")
+        raise UserError(f"README.md or docs/speed.md lacks the lines {START.format(block).strip()} "
+                        f"and {END}; {CHECKOUT}")
     return f"{before}{found}\n{text.strip()}\n\n{END}{after}"
 
 
 def pages(root: Path = Path()) -> dict[Path, str]:
     """The pages with today's numbers."""
     readme, speed = root / "README.md", root / "docs" / "speed.md"
-    text = readme.read_text()
+    text = read_text(readme, CHECKOUT)
     for study in STUDIES:
         params = load_study(root / study)
         text = updated(text, f"verdict of {params.dataset}", verdict(params, root))
         text = updated(text, f"table of {params.dataset}", results(params, root))
     text = updated(text, "not run", not_run(root))
-    return {readme: text, speed: updated(speed.read_text(), "table of make bench",
+    return {readme: text, speed: updated(read_text(speed, CHECKOUT), "table of make bench",
                                          benchmarks(root))}
 
 

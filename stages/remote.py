@@ -45,9 +45,17 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("config", help="params.yaml of the study")
     for command in (pack, run, accept):
         command.add_argument("folder", type=Path, help="where the pieces lie")
-    run.add_argument("--minutes", type=float, required=True, help="of work, at the most")
+    run.add_argument("--minutes", type=minutes, required=True, help="of work, at the most")
     run.add_argument("--out", type=Path, required=True, help="where its pieces go")
     return parser.parse_args(argv)
+
+
+def minutes(text: str) -> float:
+    """A time that passes. Raises ValueError, which the command line turns into words."""
+    found = float(text)
+    if not 0 < found < 10**6:
+        raise ValueError(text)
+    return found
 
 
 def pack(params: Params, folder: Path) -> None:
@@ -95,7 +103,11 @@ def accept(params: Params, folder: Path) -> None:
 
     Raises UserError, with nothing written, where anything was made otherwise than it would be here.
     """
-    for name, files in came_back(params, folder).items():
+    found = came_back(params, folder)
+    if not found:
+        raise UserError(f"{folder}: holds nothing that remote.py run wrote; name the folder that "
+                        "came back")
+    for name, files in found.items():
         if not name.endswith(UNFINISHED):
             place(files, replace=True)
             print(f"{name}: accepted")

@@ -14,6 +14,7 @@ from tla.measure.pictures import read_tiles
 from tla.params import Params
 from tla.report import figures
 from tla.report.curves import curve_lines
+from tla.report.intact import read_table
 from tla.report.pairs import pools
 from tla.report.published import FORMS, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
@@ -22,7 +23,6 @@ from tla.report.text import (
     SCORES,
     TASKS,
     lookup,
-    read_table,
     read_tables,
     report_text,
     shown_outcomes,

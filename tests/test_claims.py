@@ -22,6 +22,7 @@ from tla.report.hypotheses import (
     path_of,
     studied,
 )
+from tla.report.intact import seal
 from tla.report.ledger import corrected, counts, headline, ledger, measured, unread, verdict
 from tla.report.statistics import margin_p
 from tla.train.methods import load_study
@@ -85,6 +86,7 @@ def study(params, tmp_path, monkeypatch):
                   ["tla", "at", "mixture", 1.5, *[np.nan] * 7, 100, 5],
                   ["tla", "at", "mixture", 1.33, 0.2, 0.15, 0.25, 0.001, 0.02, 4, 5, 100, 5]],
                  columns=AUC).to_csv(tables / "auc-differences.csv", index=False)
+    seal(tables)
     return params
 
 
@@ -134,6 +136,7 @@ def test_an_undefined_reading_stays_and_is_counted_but_not_in_the_correction(stu
     path = Path("reports", "digits", "tables", "auc-differences.csv")
     nothing = dict.fromkeys(["difference", "low", "high", "p", "seeds_won"], np.nan)
     pd.read_csv(path).assign(baseline="alp", **nothing).to_csv(path, index=False)
+    seal(path.parent)
     summary = summary_of(of_area("1.33", baseline="alp"), claim(id="C98"))
     table = ledger(summary, {"digits": study})
     assert table.verdict[:3].tolist() == ["undefined", "exploratory", "exploratory"]
@@ -197,6 +200,7 @@ def test_holm_runs_over_the_primary_readings_alone_and_can_take_a_verdict_away(s
     lines = pd.read_csv(path)
     lines.loc[lines.outcome == "mim_last", "p"] = 0.03
     lines.to_csv(path, index=False)
+    seal(path.parent)
     table = headline(ledger(summary_of(*claims), {"digits": study}))
     assert table.p_holm.tolist() == pytest.approx([0.06, 0.03, 0.5])
     assert table.verdict.tolist() == ["not resolved", "confirmed", "not resolved"]
@@ -239,6 +243,7 @@ def test_hardly_any_difference_has_the_p_of_its_margin_and_a_place_in_the_correc
 def test_counts_are_after_correction_and_the_uncorrected_ones_beside(study):
     path = Path("reports", "digits", "tables", "differences.csv")
     pd.read_csv(path).assign(p=0.03).to_csv(path, index=False)
+    seal(path.parent)
     claims = [claim(secondary=[]), claim(id="C98", primary="cw_last", secondary=[]),
               claim(id="C97", baseline="um", primary="cw_last", secondary=[]),
               claim(id="C96", data="cifar10")]

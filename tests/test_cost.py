@@ -16,6 +16,7 @@ from tla.params import UserError
 from tla.report import cost
 from tla.report.cost import COUNTED, TIMED, cost_readings
 from tla.report.hypotheses import Claim, Summary
+from tla.report.intact import seal
 from tla.report.ledger import ledger
 from tla.report.tables import cost_table
 from tla.train.methods import load_study
@@ -120,6 +121,7 @@ def study(params, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     pd.DataFrame({"model": ["at", "tla"], "forward": [8.0, 14.0], "backward": [8.0, 10.0],
                   "of_at": [1.0, 1.5]}).to_csv(folder / "cost.csv", index=False)
+    seal(folder)
     return params
 
 

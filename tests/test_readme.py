@@ -13,6 +13,7 @@ import yaml
 from readme import pages, updated
 from report import headline
 from tla.files import read_metrics, write_metrics
+from tla.params import UserError
 from tla.report.text import read_tables, report_text
 from tla.report.tuning import read_trials, settings_of, winners
 from tla.report.verdicts import verdict_text
@@ -34,7 +35,7 @@ def test_the_results_in_the_readme_and_of_the_benchmarks_are_fresh():
 
 
 def test_a_page_without_the_markers_of_a_block_is_refused():
-    with pytest.raises(ValueError, match="table of digits"):
+    with pytest.raises(UserError, match="table of digits"):
         updated("# Results\n", "table of digits", "a table")
 
 

@@ -20,6 +20,7 @@ from tla.files import read_rows, write_arrays, write_metrics, write_rows
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
 from tla.measure.norms import at_radius, with_unions
 from tla.outcomes import Outcome
+from tla.report.intact import seal
 from tla.report.labels import flagged, model_labels, outcome_label
 from tla.report.ledger import Claim, Summary, ledger
 from tla.report.signs import SIGNS
@@ -555,6 +556,7 @@ def close_calls(study, monkeypatch, tmp_path):
     for made in (study.folder / tables).iterdir():
         if not (tables / made.name).exists():
             shutil.copy(made, tables)
+    seal(tables)
     return read_tables(study.params)
 
 
@@ -573,6 +575,7 @@ def test_a_bound_that_rounds_to_zero_is_on_its_side_of_zero_in_report_and_ledger
                             secondary=[]))
     path = Path("reports", "digits", "tables", "differences.csv")
     pd.read_csv(path).assign(seeds=2).to_csv(path, index=False)     # one seed settles nothing
+    seal(path.parent)
     summary = Summary(config="experiments/summary/params.yaml", level=0.05,
                       studies={"mnist": ["digits"]}, beside=[], claims=claims)
     table = ledger(summary, {"digits": study.params})

@@ -46,7 +46,7 @@ def written(write_params, tmp_path, monkeypatch):
     ({"evaluate.images": {"cw": 9}}, set()), ({"evaluate.draws.attack": 9}, set()),
     ({"evaluate.attacks.mim.steps": [9]}, set()),
     ({"textbook.steps": 9, "hop_skip.images": 9, "masking.images": 9, "transfer.images": 9,
-      "detect.steps": 9, "neighbors.k": 9, "represent.images": 9, "ood.images": 9,
+      "detect.steps": 9, "neighbors.k": 9, "represent.images": 29, "ood.images": 9,
       "compare.seed": 9, "tune.seeds": [0]}, set()),
 ], ids=lambda value: next(iter(value), "none") if isinstance(value, dict) else "")
 def test_a_parameter_changes_exactly_the_models_that_it_concerns(changes, concerned, written):

@@ -6,6 +6,7 @@ from test_claims import AUC, COLUMNS, claim
 
 from tla.report import verdicts
 from tla.report.hypotheses import Summary
+from tla.report.intact import seal
 from tla.report.verdicts import topic_of, verdict_text
 
 PGD = "pgd-restarts_last"
@@ -35,6 +36,7 @@ def study(params, tmp_path, monkeypatch):
         differences.to_csv(folder / "differences.csv", index=False)
         masking.to_csv(folder / "masking.csv", index=False)
         pd.DataFrame(columns=AUC).to_csv(folder / "auc-differences.csv", index=False)
+        seal(folder)
         summary = Summary(config="experiments/summary/params.yaml", level=0.05,
                           studies={"mnist": ["digits"] if own else []}, beside=["digits"],
                           claims=list(claims))

@@ -85,6 +85,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[Any, AfterValidator(_number)]
 # Bounds far beyond sense: what lies outside would overflow, or run for years.
 Count = Annotated[Integer, Field(ge=1, le=10**9)]
+Sample = Annotated[Count, Field(ge=20)]     # fewer images could be all of one class
 Natural = Annotated[Integer, Field(ge=0, le=10**9)]
 Seed = Annotated[Integer, Field(ge=0, lt=2**32)]    # as NumPy has it
 Weight = Annotated[Real, Field(ge=0, le=1e6)]
@@ -142,7 +143,7 @@ class Model:
 
     architecture: Literal["mlp", "convnet", "convnet-bn", "paper-convnet", "preact-resnet18",
                           "preact-resnet18-s2d", "wide-resnet", "resnet50-tiny"]
-    widths: Annotated[list[Annotated[Count, Field(le=10**6)]], Field(min_length=1)]
+    widths: Annotated[list[Annotated[Count, Field(le=10**6)]], Field(min_length=1, max_length=100)]
     mean: list[Annotated[Real, Field(ge=-1000, le=1000)]] | None
     std: list[Annotated[Real, Field(ge=1e-6, le=1000)]] | None
     channels_last: Flag
@@ -377,7 +378,7 @@ class Masking:
     steps: Count
     tolerance: OpenFraction
     surfaces: Count
-    points: Count
+    points: Annotated[Count, Field(le=500)]     # squared, they are images in memory at a time
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -469,7 +470,7 @@ class Detect:
 class Mismatch:
     """Targeted mismatch: so many queries of a seed are moved to look like another class's image."""
 
-    images: Count
+    images: Sample
     rel_step_size: OpenFraction
     steps: Count
 
@@ -498,7 +499,7 @@ class Represent:
 
     models: Names
     queries: Count | None
-    images: Count
+    images: Sample
     perplexity: Positive
     iterations: Annotated[Integer, Field(ge=250, le=10**6)]     # scikit-learn's least
     learning_rate: Positive
@@ -509,7 +510,7 @@ class Represent:
 class Ood:
     """Out-of-distribution detection: so many images of each source, against as many test images."""
 
-    images: Count
+    images: Annotated[Count, Field(le=10**5)]
     sources: Annotated[list[Literal["noise", "photos", "digits", "mnist", "cifar10"]],
                        Field(min_length=1), AfterValidator(different)]
 
@@ -709,6 +710,9 @@ class Params:
             raise ValueError(f"represent.models: not among the models: {', '.join(absent)}")
         if absent := sorted({"um", "at", "alp", "tla"} - set(self.represent.models)):
             raise ValueError(f"represent.models: the report needs these too: {', '.join(absent)}")
+        if self.train.batch == 1 and self.model.architecture not in ("mlp", "convnet"):
+            raise ValueError("train.batch: 1 is too few for the batch norm of "
+                             f"{self.model.architecture}; raise it")
         if self.hop_skip.images > self.masking.images:
             raise ValueError("hop_skip.images must not exceed masking.images")
         for name, seeds in self.evaluate.seeds.items():
@@ -782,9 +786,9 @@ def read_yaml(path: str | Path) -> dict:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; name a params.yaml")
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; name a params.yaml")
         content = path.read_bytes()
         if len(content) > LARGEST:
             raise UserError(f"{path}: is larger than any params.yaml, which has {LARGEST} bytes at "

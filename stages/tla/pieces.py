@@ -11,6 +11,7 @@ from pathlib import Path
 from tarfile import TarError, TarInfo
 from tarfile import open as open_tar
 
+from tla.files import write_bytes
 from tla.params import UserError
 
 PIECE = 15_000_000      # bytes
@@ -28,7 +29,7 @@ def write_pieces(folder: Path, name: str, files: dict[str, bytes]) -> list[Path]
     for number, part in enumerate(parts):
         path = folder / f"{name}.tar.gz.{number:03}"
         if not path.exists() or path.read_bytes() != part:
-            path.write_bytes(part)
+            write_bytes(path, part)
             changed.append(path)
     for path in _pieces(folder, name)[len(parts):]:
         path.unlink()
@@ -53,7 +54,9 @@ def read_pieces(folder: Path, name: str) -> dict[str, bytes]:
 
 
 def names(folder: Path) -> list[str]:
-    """Archives of which pieces lie in a folder."""
+    """Archives of which pieces lie in a folder. Raises UserError where there is no such folder."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name the one where the pieces lie")
     return sorted({path.name.rsplit(".tar.gz.", 1)[0] for path in folder.glob("*.tar.gz.*")})
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tla.files import read_csv
 from tla.params import Params
+from tla.report.intact import read_table, table_path
 
 COUNTED = "images through the network, counted"
 TIMED = "time of a training step, measured"
@@ -21,8 +22,8 @@ def cost_readings(model: str, baseline: str, params: Params) -> pd.DataFrame:
     first, where the benchmark was run with this study, with the range of its rounds as low and
     high; then the count, which has none. No line where the study has not counted both models.
     """
-    path = Path("reports", params.dataset, "tables", "cost.csv")
-    table = read_csv(path).set_index("model") if path.exists() else pd.DataFrame()
+    counted = table_path(params, "cost").exists()
+    table = read_table(params, "cost").set_index("model") if counted else pd.DataFrame()
     if not {model, baseline} <= set(table.index):
         return pd.DataFrame(columns=["outcome"])
     both = table.forward + table.backward

@@ -1,14 +1,13 @@
 """What our studies measured of the claims, and verdicts before and after Holm's correction."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
-from tla.files import read_csv
 from tla.params import Params, UserError
 from tla.report.cost import cost_readings
 from tla.report.hypotheses import Claim, Summary, check_same, model_of
+from tla.report.intact import read_table
 from tla.report.labels import flagged
 from tla.report.statistics import holm, margin_p
 
@@ -50,18 +49,16 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     `masked`: a model shows a sign of masking. A score stands for itself at every eps, first at
     those above the training one, which are the paper's.
     """
-    tables = Path("reports", params.dataset, "tables")
     model, baseline = model_of(claim.model, params), model_of(claim.baseline, params)
     if claim.kind == "cost":
         return in_order(claim, cost_readings(model, baseline, params).assign(masked=False))
-    name = "auc-differences.csv" if claim.kind == "auc" else "differences.csv"
-    found = read_csv(tables / name)
+    found = read_table(params, "auc-differences" if claim.kind == "auc" else "differences")
     found = found[(found.model == model) & (found.baseline == baseline)]
     if claim.kind == "auc":
         found = found.assign(training=found.eps_factor <= 1,
                              outcome=found.score + found.eps_factor.map(", eps x {:g}".format))
         found = found.sort_values(["training", "eps_factor"], kind="stable")
-    masked = not {model, baseline}.isdisjoint(flagged(read_csv(tables / "masking.csv")))
+    masked = not {model, baseline}.isdisjoint(flagged(read_table(params, "masking")))
     return in_order(claim, found.assign(masked=masked))
 
 

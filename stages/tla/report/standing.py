@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.files import read_csv, read_metrics
+from tla.files import read_metrics
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.detection import auc_lines
+from tla.report.intact import read_table, table_path
 from tla.report.labels import attack_label, flagged, percent
 from tla.report.signs import SIGNS, masking_line
 from tla.report.tables import accuracy_lines, retrieval_line, withstood
@@ -42,8 +43,8 @@ def standing_table(params: Params, name: str, metrics: dict[str, float], marked:
 
 
 def _flags(params: Params, root: Path) -> list[str]:
-    path = root / "reports" / params.dataset / "tables" / "masking.csv"
-    return flagged(read_csv(path)) if path.exists() else []
+    compared = table_path(params, "masking", root).exists()
+    return flagged(read_table(params, "masking", root)) if compared else []
 
 
 def masking_signs(params: Params, suite: pd.DataFrame, masking: pd.DataFrame,

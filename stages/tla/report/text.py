@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
 from tla.report.detection import works_against
 from tla.report.fill import fill
 from tla.report.gain import added, gain_facts
+from tla.report.intact import read_table
 from tla.report.labels import attack_label, attack_of, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
 from tla.report.published import FORMS, long_run, poster_auc, published, short_run
@@ -32,12 +32,6 @@ LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the t
 TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transfer", "queries",
           "textbook", "label-leaking", "masking", "cost", "auc", "aware", "ood", "retrieval",
           "mismatch")
-
-
-def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
-    """One of the tables of a study; only an empty cell is a missing value."""
-    path = root / "reports" / params.dataset / "tables" / f"{name}.csv"
-    return read_csv(path)
 
 
 def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
