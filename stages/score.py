@@ -51,7 +51,7 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
 def count(text: str) -> int:
     """A number of images."""
     if not (text.isdecimal() and len(text) < 10 and int(text)):
-        raise UserError(f"--images: {text!r} is no number of images; leave it out for all")
+        raise UserError(f"--images: {text!r:.60} is no number of images; leave it out for all")
     return int(text)
 
 

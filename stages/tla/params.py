@@ -811,7 +811,8 @@ def _refuse_bombs(text: str, path: str | Path) -> None:
             anchor, size = open_.pop()
             sizes[anchor] = size
         elif isinstance(event, AliasEvent):
-            size = sizes.get(event.anchor, MOST)    # within itself: endless
+            within = event.anchor in [anchor for anchor, _ in open_]    # itself: endless
+            size = MOST if within else sizes.get(event.anchor, 1)
         elif isinstance(event, ScalarEvent):
             size = sizes[event.anchor] = 1
         anchor, before = open_.pop()
