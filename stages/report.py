@@ -38,7 +38,8 @@ DRAWN = ("at", "alp", "trades", "tla-b1", "tla-sa", "tla")
 BRIEF = ("at", "alp", "trades", "tla")              # in the README, under a few attacks
 AXES = {"l2": "L2 norm of the change", "l0": "changed pixels"}
 SCORED = ("um", "at", "alp", "tla")                 # the poster's ROC curves; our loss surfaces
-PICTURED = ("at", "tla")                            # neighbours and t-SNE maps
+PICTURED = ("at", "tla")                            # neighbours
+MAPPED = ("um", *PICTURED)      # t-SNE; without defence an attack moves images, with one hardly
 
 
 def named(table: pd.DataFrame, models: list[str], params: Params) -> pd.DataFrame:
@@ -170,7 +171,8 @@ def draw_embedding(folder: Path, params: Params) -> None:
         captions[called] = read_csv(made / "neighbors.csv")
         tiles[called] = read_tiles(made / "neighbors.png", len(captions[called]),
                                    2 + params.neighbors.retrieved)
-        maps[called] = read_csv(made / "tsne.csv")
+    for name in MAPPED:
+        maps[label(name, params)] = read_csv(represented / name / "tsne.csv")
     for name in SCORED:
         planes[label(name, params)] = read_csv(represented / name / "surface.csv")
     figures.save(figures.neighbor_grid(tiles, captions), folder / "figures", "neighbors")

@@ -343,7 +343,7 @@ def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
 
     Coloured by true class, whose number stands at the middle of its clean images.
     """
-    figure, grid = plt.subplots(len(KINDS), len(points), figsize=(7.2, 6.6), sharex="col",
+    figure, grid = plt.subplots(len(KINDS), len(points), figsize=(7.2, 5.2), sharex="col",
                                 sharey="col", squeeze=False)
     for column, (model, table) in zip(grid.T, points.items(), strict=True):
         middle = table[table.kind == "clean"].groupby("label")[["x", "y"]].median()
