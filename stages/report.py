@@ -16,7 +16,7 @@ from tla.report import figures
 from tla.report.curves import curve_lines
 from tla.report.intact import read_table
 from tla.report.pairs import pools
-from tla.report.published import FORMS, poster_auc, published, published_gain
+from tla.report.published import forms, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
 from tla.report.text import (
     ATTACKERS,
@@ -58,7 +58,7 @@ def in_percent(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def draw_accuracy(folder: Path, params: Params, tables: dict[str, pd.DataFrame]) -> None:
     """Accuracy under every attack, and what each model is ahead of AT by; and of both a few."""
     heads = shown_outcomes(params)
-    few = ("clean", "pgd-restarts_last", *FORMS.values(), "autoattack_worst")
+    few = ("clean", "pgd-restarts_last", *forms(params), "autoattack_worst")
     draw_dots(folder, "accuracy", params, tables, DRAWN, heads)
     draw_dots(folder, "accuracy-brief", params, tables, BRIEF, {name: heads[name] for name in few})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tla.report.published import long_run, poster_auc, published, short_run
+from tla.report.published import forms, long_run, poster_auc, published, short_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +49,13 @@ def test_every_outcome_is_a_column_of_our_tables(params):
     for figure in ("bars", "pool sweep"):
         found = set(published(on(params, "cifar10"), figure, ROOT).outcome)
         assert found and found <= ours
+
+
+def test_without_the_papers_forms_of_an_attack_the_usual_one_is_read(params):
+    attacks = {name: each for name, each in params.evaluate.attacks.items() if name != "cw-50"}
+    few = replace(params, evaluate=replace(params.evaluate, attacks=attacks))
+    assert forms(params) == ["cw-50_last", "mim-average_last"]
+    assert forms(few) == ["cw_last", "mim-average_last"]
 
 
 def test_data_that_the_paper_did_not_use_has_no_published_value(params, monkeypatch):

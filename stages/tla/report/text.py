@@ -14,7 +14,7 @@ from tla.report.gain import added, gain_facts
 from tla.report.intact import read_table
 from tla.report.labels import attack_label, attack_of, flagged, model_labels, percent, points
 from tla.report.pairs import headlined, pools
-from tla.report.published import FORMS, long_run, poster_auc, published, short_run
+from tla.report.published import forms, long_run, poster_auc, published, short_run
 from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
 from tla.report.tuning import read_trials, winners
@@ -47,14 +47,14 @@ def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
 def shown_outcomes(params: Params) -> dict[str, str]:
     """Outcomes of the results table and the bars, and their heads; the headline is last."""
     names = ["clean", "fgsm_last", short_run(params), long_run(params), "pgd-restarts_last",
-             *FORMS.values(), "white-box", "autoattack_worst"]
+             *forms(params), "white-box", "autoattack_worst"]
     heads = {name: attack_label(Outcome.parse(name)) for name in names}
     return heads | {"robust": "robust"}
 
 
 def swept_outcomes(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
     """`sample_heads` of the pool sweep's outcomes: the poster's attacks, and what all leave."""
-    names = (short_run(params), *FORMS.values(), "white-box", "robust")
+    names = (short_run(params), *forms(params), "white-box", "robust")
     return {name: head for name, head in sample_heads(params, accuracy).items() if name in names}
 
 
