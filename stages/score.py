@@ -24,7 +24,13 @@ from tla.measure.suite import seed_rows, suite_metrics, suite_rows
 from tla.params import Params, UserError
 from tla.report.fill import fill
 from tla.report.labels import percent
-from tla.report.standing import embedding_facts, masking_signs, standing_table, suite_facts
+from tla.report.standing import (
+    embedding_facts,
+    masked_models,
+    masking_signs,
+    standing_table,
+    suite_facts,
+)
 from tla.report.text import area
 from tla.train.methods import load_study
 from tla.workers import Opened
@@ -110,8 +116,7 @@ def report(stage: Scored, rows: dict[str, pd.DataFrame]) -> str:
     """What is printed and written: the table, signs of masking, and what each number means."""
     params, suite, masking = stage.params, rows["suite"], rows["masking"]
     signs = masking_signs(params, suite, masking, rows.get("transfer"))
-    table = standing_table(params, stage.name, suite_metrics(suite, params.evaluate),
-                           any(line["flag"] for line in signs))
+    table = standing_table(params, stage.name, suite_metrics(suite, params.evaluate))
     embedding = None
     if "detect" in rows:
         embedding = embedding_facts(params, rows["detect"], rows["neighbors"])
@@ -119,8 +124,8 @@ def report(stage: Scored, rows: dict[str, pd.DataFrame]) -> str:
     return fill(template, {"percent": percent, "area": area, "comma": "{:,}".format},
                 params=params, name=stage.name, seed=stage.seed, digest=stage.loaded.digest,
                 shape=map(str, stage.data.shape), table=table, signs=signs, embedding=embedding,
-                masking_images=len(masking), saved=stage.save, pixels=PIXELS,
-                sources=stage.sources(), **suite_facts(params, suite, masking))
+                masked=masked_models(params), masking_images=len(masking), saved=stage.save,
+                pixels=PIXELS, sources=stage.sources(), **suite_facts(params, suite, masking))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -450,6 +450,15 @@ def test_without_the_models_of_the_study_one_sign_is_left_out_and_said_to_be(str
     assert not (OUT / "transfer.csv.gz").exists()
 
 
+def test_the_flag_of_masking_stands_in_its_table_alone_and_a_sentence_elsewhere(stranger):
+    run([*stranger(), "--images", "5"])
+    before, _, after = (OUT / "report.md").read_text().partition("## Signs of gradient masking")
+    assert "⚑" not in before and "*gradient masking*, gradients that mislead attacks" in before
+    flagged = "⚑" in after
+    assert ("this model shows no sign of it" in before) != flagged
+    assert re.search(r"of the study's .+ shows? one\.", " ".join(before.split()))
+
+
 def test_masked_gradients_are_flagged(stranger):
     """Logits times ten thousand: cross-entropy has no gradient left."""
     command = stranger("""
@@ -462,7 +471,7 @@ def build():
 """)
     run([*command, "--images", "20"])
     report = (OUT / "report.md").read_text()
-    assert "mymodel.py:build ⚑" in report
+    assert "**this model shows a sign of it**, so *robust* says too" in report
     assert any(line.startswith("| cw ") and "⚑" in line for line in report.splitlines())
 
 

@@ -18,22 +18,21 @@ from tla.train.methods import label
 OWN = "→ "      # marks the line of the model in the table
 
 
-def standing_table(params: Params, name: str, metrics: dict[str, float], marked: bool,
+def standing_table(params: Params, name: str, metrics: dict[str, float],
                    root: Path = Path()) -> str:
     """Accuracies in percent as Markdown, the study's models and this one, most robust first.
 
-    metrics: its own, as `suite_metrics` has them; marked: whether it shows a sign of masking. A
-    model of the study that was not measured has no line.
+    metrics: its own, as `suite_metrics` has them. A model of the study that was not measured has no
+    line.
     """
     heads = {outcome: head for outcome, head in shown_outcomes(params).items()
              if f"{outcome}_accuracy" in metrics}
-    flags, found = _flags(params, root), []
+    found = []
     for model in params.models:
         path = root / "reports" / params.dataset / "metrics" / f"{model}.json"
         if path.exists():
-            mark = " ⚑" if model in flags else ""
-            found.append((label(model, params) + mark, read_metrics(path)))
-    found.append((OWN + name + (" ⚑" if marked else ""), metrics))
+            found.append((label(model, params), read_metrics(path)))
+    found.append((OWN + name, metrics))
     found.sort(key=lambda line: line[1]["robust_accuracy"], reverse=True)
     lines = []
     for called, numbers in found:
@@ -42,9 +41,11 @@ def standing_table(params: Params, name: str, metrics: dict[str, float], marked:
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def _flags(params: Params, root: Path) -> list[str]:
-    compared = table_path(params, "masking", root).exists()
-    return flagged(read_table(params, "masking", root)) if compared else []
+def masked_models(params: Params, root: Path = Path()) -> list[str]:
+    """Labels of the study's models that show a sign of gradient masking."""
+    if not table_path(params, "masking", root).exists():
+        return []
+    return [label(name, params) for name in flagged(read_table(params, "masking", root))]
 
 
 def masking_signs(params: Params, suite: pd.DataFrame, masking: pd.DataFrame,
