@@ -107,11 +107,10 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
     signs = signs_of(tables["masking"], params)
     found = {key: group_facts(key, lines, params, differences, signs)
              for key, lines in groups.items()}
-    topic, *pair = LEAD
-    lead, pair = found[LEAD], [label(name, params) for name in pair]
-    accuracy = lookup(tables["accuracy"], "model", "outcome")
+    accuracy, lead = lookup(tables["accuracy"], "model", "outcome"), found[LEAD]
+    pair = [label(name, params) for name in LEAD[1:]]
     return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
-            "topic": TOPICS[topic], "pair": pair, "images": tables["accuracy"].images.max(),
+            "topic": TOPICS[LEAD[0]], "pair": pair, "images": tables["accuracy"].images.max(),
             "comparisons": int((table.p_holm.notna() & table.same_as.isna()).sum()),
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
             "signs": {name: means for name, means in signs.items() if name in pair},
