@@ -15,7 +15,7 @@ from PIL import Image
 
 from claims import DATA, called, cells
 from tla.command import Parser
-from tla.files import AGAIN, read_csv, read_metrics, write_text
+from tla.files import AGAIN, read_bytes, read_csv, read_metrics, write_text
 from tla.params import UserError
 from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.intact import read_table, read_text
@@ -131,7 +131,7 @@ def explorer(name: str, root: Path) -> dict:
     for model, part in examples.groupby("model"):
         sheet = folder / "examples" / f"{model}.png"
         lines = part[["label", "pred", "survived_by"]].values.tolist()
-        shown[model] = {"sheet": f"data:image/png;base64,{encoded(sheet.read_bytes())}",
+        shown[model] = {"sheet": f"data:image/png;base64,{encoded(read_bytes(sheet))}",
                         "size": width_of(sheet) // 2, "lines": lines}
     return {"models": model_labels(params), "counts": counts, "shown": shown,
             "attacks": {outcome: attack_of(outcome) for outcome in counts},

@@ -177,12 +177,11 @@ def aware_rows(rng, seen, params):
     return pd.concat(found)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, raw_params):
-    """The parameters and the folder of a study whose rows are random; `compare` was run there."""
-    folder, plain = tmp_path_factory.mktemp("study"), copy.deepcopy(raw_params)
+def write_random_rows(folder, raw_params, models):
+    """Random rows of a study of these models, and its params.yaml; returns the parameters."""
+    plain = copy.deepcopy(raw_params)
     plain["compare"] |= {"least": 1, "resamples": 5}
-    plain["models"], plain["represent"]["models"] = MODELS, SCORED
+    plain["models"], plain["represent"]["models"] = models, SCORED
     attacks = plain["evaluate"]["attacks"]
     plain["evaluate"]["attacks"] = {name: attacks[name] for name in ATTACKS}
     (folder / "params.yaml").write_text(yaml.safe_dump(plain))
@@ -202,12 +201,20 @@ def study(tmp_path_factory, raw_params):
             for name, rows in embedding_rows(rng, suite, params).items():
                 write_rows(data / "embedding" / model / f"{name}.csv.gz", rows)
     write_rows(data / "rows" / "transfer.csv.gz", transfer_rows(rng, params))
+    return params
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, raw_params):
+    """The parameters and the folder of a study whose rows are random; `compare` was run there."""
+    folder = tmp_path_factory.mktemp("study")
+    params = write_random_rows(folder, raw_params, MODELS)
     (folder / "reports").mkdir()
     shutil.copy(PARAMS.parent / "reports" / "published.csv", folder / "reports")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         compare.main(["params.yaml"])
-    return SimpleNamespace(params=params, folder=folder, data=data)
+    return SimpleNamespace(params=params, folder=folder, data=folder / "data" / "digits")
 
 
 @pytest.fixture
