@@ -9,22 +9,27 @@ from pathlib import Path
 LONGEST = 700       # characters of a line
 
 
-def status(main, argv):
-    """The exit status of a script; what Python, or the guard, says at its end is on stderr."""
+def ended(main, *argv):
+    """The exit status of a script, and what it, Python or the guard says on stderr."""
+    with redirect_stderr(StringIO()) as said:
+        code = _status(main, list(argv))
+        if isinstance(code, str):       # as Python ends: it says so, and the status is 1
+            print(code, file=sys.stderr)
+            code = 1
+    return code, said.getvalue()
+
+
+def _status(main, argv):
     try:
         main(argv)
         return 0
     except SystemExit as end:
-        code = end.code
+        return end.code
     except BaseException:
         try:
             sys.excepthook(*sys.exc_info())
         except SystemExit as end:
-            code = end.code
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        return 1
-    return code
+            return end.code
 
 
 def tree(folder=Path()):
@@ -37,13 +42,11 @@ def tree(folder=Path()):
     return found
 
 
-def refusal(main, *argv, code=1):
-    """The one line on stderr of a script that ends with this exit status and changes no file."""
-    before, said = tree(), StringIO()
-    with redirect_stderr(said):
-        found = status(main, list(argv))
-    line = said.getvalue()
-    assert found == code, f"exit status {found}: {line}"
+def refusal(main, *argv):
+    """The one line on stderr of a script that ends with exit status 1 and changes no file."""
+    before = tree()
+    code, line = ended(main, *argv)
+    assert code == 1, f"exit status {code}: {line}"
     assert line.count("\n") == 1 and line.endswith("\n"), line
     assert len(line) <= LONGEST, line
     after = tree()

@@ -3,6 +3,7 @@
 Okabe-Ito colours of models, and a marker beside each, so that they read without colour.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,6 +12,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from tla.files import write_bytes
 
 STYLE = {  # model label -> colour, marker
     "UM": ("#999999", "x"), "AT": ("#E69F00", "o"), "ALP": ("#56B4E9", "s"),
@@ -36,9 +39,11 @@ mpl.rcParams |= {
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write name.svg and name.png; without dates, so that the same data give the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.svg", dpi=150, metadata={"Date": None, "Creator": None})
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+    unnamed = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    for form, metadata in unnamed.items():
+        content = BytesIO()
+        figure.savefig(content, format=form, dpi=150, metadata=metadata)
+        write_bytes(folder / f"{name}.{form}", content.getvalue())
     plt.close(figure)
 
 

@@ -149,7 +149,8 @@ def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -
     bad, good = (np.add.reduceat((weights * kind)[..., order], np.flatnonzero(new), axis=-1)
                  for kind in (abnormal, ~abnormal))
     above = good.sum(-1, keepdims=True) - good.cumsum(-1)
-    return (bad * (above + good / 2)).sum(-1) / (bad.sum(-1) * good.sum(-1))
+    with np.errstate(invalid="ignore"):     # without images of a kind it is NaN
+        return (bad * (above + good / 2)).sum(-1) / (bad.sum(-1) * good.sum(-1))
 
 
 def mcnemar(difference: np.ndarray) -> float:
