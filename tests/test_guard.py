@@ -136,7 +136,7 @@ def too_large():
 
 @pytest.mark.parametrize(("error", "words"), [
     (KeyboardInterrupt(), "interrupted"), (full_disk("x/y"), "x/y: No space left .*; free"),
-    (full_disk(), "a file below /.*: No space left .*; free"),
+    (full_disk(), "below /.*, or printed: No space left .*; free"),
     (FileNotFoundError(errno.ENOENT, "No such file", "x"), "x: No such file; run dvc repro"),
     (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), "x: Not a directory; move"),
     (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied; make it"),

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,7 @@ import train
 import transfer
 import tune
 import vary
-from tla.train import resume
-from tla.train.resume import DIGEST
+from tla.train.resume import DIGEST, Resume
 from tla.train.training import Trainer
 
 ROOT = PARAMS.parent
@@ -97,7 +97,7 @@ SCRIPTS = {
     "represent": (represent.main, AT, f"{KEPT}represent-detected.safetensors"),
     "transfer": (transfer.main, ["params.yaml"], "data/kept/digits/um/seed-0/transfer.safetensors"),
     "tune": (tune.main, ["params.yaml"], "data/kept/digits/trials/at-0-0.safetensors"),
-    "vary": (vary.main, ["params.yaml", "--variant", "wide"], "a file below /"),
+    "vary": (vary.main, ["params.yaml", "--variant", "wide"], "what is written below /"),
     "score": (score.main, ["--model", "data/digits/models/at/seed-1.safetensors"],
               "scores/digits/seed-1/kept/suite-autoattack.safetensors"),
     "remote": (remote.main, ["pack", "params.yaml", "out"], "out/images.tar.gz.000"),
@@ -185,8 +185,7 @@ STATE = Path("data/unfinished/digits-at-0.pt")
 @pytest.fixture
 def stopped(study, monkeypatch):
     """The training of a model that was stopped in its second epoch; what it gives if it is not."""
-    monkeypatch.setattr(resume, "SECONDS", 0)
-    monkeypatch.setattr(resume.Resume.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(train, "Resume", partial(Resume, seconds=0))
     train.main(AT)
     whole = tree(Path("data/digits/models/at"))
     shutil.rmtree("data/digits/models/at")

@@ -32,7 +32,7 @@ def said(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("tla"):
         return f"{error.name}: is not installed; run make, or pip install -r requirements.txt"
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        place = error.filename or f"a file below {os.getcwd()}"
+        place = error.filename or f"what is written below {os.getcwd()}, or printed"
         return f"{place}: {error.strerror}; {REMEDIES[error.errno]}"
     name = type(error).__name__     # of libraries that need not be loaded
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" \

@@ -874,7 +874,7 @@ def _one_line(path: str | Path, place: tuple[str, ...], error: ValidationError) 
 
 def _key(place: tuple[str | int, ...]) -> list[str]:
     """The key as the file has it: pydantic adds the kind of an attack and the form of a space."""
-    names = [str(part) for part in place]
+    names = [str(part) if str(part).isprintable() else repr(part) for part in place]
     if names[:2] == ["tune", "space"]:
         return [name for name in names if name not in FORMS]
     if names[:2] == ["evaluate", "attacks"] and len(names) > 3:
