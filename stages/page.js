@@ -4,7 +4,7 @@ const all = (place, from = document) => [...from.querySelectorAll(place)];
 const plain = id => JSON.parse(document.getElementById(id).textContent);
 
 // Contents: open beside the text, closed above it.
-const wide = matchMedia("(min-width: 80rem)");
+const wide = matchMedia("(min-width: 84rem)");
 const unfold = () => { select("#contents").open = wide.matches; };
 wide.addEventListener("change", unfold);
 unfold();

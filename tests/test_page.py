@@ -309,7 +309,7 @@ def test_readings_are_folded_and_unfolded_from_the_keyboard(browser):
 
 
 @browses
-@pytest.mark.parametrize("width", [1400, 1073, 390])
+@pytest.mark.parametrize("width", [1400, 1280, 1073, 390])
 def test_the_contents_stay_in_sight_and_the_ledger_needs_no_scroll_bar(browser, width):
     opened(browser, width)
     browser.execute_script("scrollTo(0, document.scrollingElement.scrollHeight / 2)")
@@ -323,14 +323,17 @@ def test_the_contents_stay_in_sight_and_the_ledger_needs_no_scroll_bar(browser, 
     short, whole = (browser.find_elements(By.CSS_SELECTOR, f"nav {place} a")
                     for place in ("p", "details"))
     assert len(short) >= 5 and len(whole) > 30
-    assert all(link.is_displayed() == (width <= 1280) for link in short)
-    assert all(link.is_displayed() == (width > 1280) for link in whole[:5])
+    assert all(link.is_displayed() == (width < 1344) for link in short)
+    assert all(link.is_displayed() == (width >= 1344) for link in whole[:5])
 
 
 @browses
-@pytest.mark.parametrize("width", [1400, 1073])
-def test_a_table_of_results_or_of_a_verdict_needs_no_scroll_bar(browser, width):
+@pytest.mark.parametrize("width", [1900, 1400, 1350, 1280, 1073])
+def test_neither_the_page_nor_a_table_of_results_or_of_a_verdict_needs_a_scroll_bar(browser, width):
     opened(browser, width)
+    wide, room = browser.execute_script("""const page = document.documentElement;
+        return [page.scrollWidth, page.clientWidth]""")
+    assert wide <= room
     for head in ("under AutoAttack", "robust, over seeds"):
         place = f"//div[@class='scroll'][.//th[normalize-space()='{head}']]"
         boxes = browser.find_elements(By.XPATH, place)
