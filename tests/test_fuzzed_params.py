@@ -58,9 +58,10 @@ def section_of(tree, place):
 
 
 def replaced(tree, place, value):
-    section = section_of(tree, place)
-    if isinstance(section, dict) or section and place[-1] < len(section):
-        section[place[-1]] = value
+    section, key = section_of(tree, place), place[-1]
+    listed = isinstance(section, list) and isinstance(key, int) and key < len(section)
+    if isinstance(section, dict) or listed:
+        section[key] = value
 
 
 def dumped(plain):

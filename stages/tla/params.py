@@ -669,7 +669,7 @@ class Compare:
     """
 
     least: Count
-    resamples: Count
+    resamples: Annotated[Count, Field(le=10**6)]
     seed: Seed
     examples: Count
 
