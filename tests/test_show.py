@@ -64,7 +64,8 @@ def make(tmp_path):
     def run(target, dvc, *settings):
         (place / "dvc").write_text(f"#!/bin/sh\n{dvc}\n")
         (place / "dvc").chmod(0o755)
-        command = ["make", "-f", ROOT / "Makefile", "-o", "venv/.ready", "VENV=venv", target]
+        command = ["make", "--no-print-directory", "-f", ROOT / "Makefile", "-o", "venv/.ready",
+                   "VENV=venv", target]
         return subprocess.run([*command, *settings], cwd=tmp_path, capture_output=True, text=True)
     return run
 
