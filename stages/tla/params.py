@@ -33,6 +33,7 @@ from ruamel.yaml.events import (
 )
 
 LONGEST = 600       # characters of a message
+MESSAGE = 180       # of what is wrong with a value, in it
 LARGEST = 10**6     # bytes of a params.yaml
 MOST = 10**5        # values, an alias counted as what it stands for
 DEEPEST = 20        # sections within each other
@@ -864,7 +865,7 @@ def checked(kind: type, plain: object, path: str | Path, place: tuple[str, ...] 
 def _one_line(path: str | Path, place: tuple[str, ...], error: ValidationError) -> str:
     first, *others = error.errors()
     key = ".".join(_key((*place, *first["loc"])))
-    said = first["msg"].removeprefix("Value error, ")
+    said = first["msg"].removeprefix("Value error, ")[:MESSAGE]     # it may hold the value whole
     found = first["input"]
     whole = isinstance(found, dict) and found       # a section would be cut off in the middle
     got = "" if whole else f", got {found!r:.60}"
