@@ -11,7 +11,7 @@ export MKL_CBWR = COMPATIBLE
 export ATEN_CPU_CAPABILITY = default
 endif
 
-EXPERIMENTS = mnist-fast mnist-paper cifar10-fast cifar10-paper tiny-imagenet
+EXPERIMENTS = mnist-fast mnist-small mnist-paper cifar10-small cifar10-fast cifar10-paper tiny-imagenet
 # A study has a graph once it was run: elsewhere DVC would list stages without results.
 GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experiments/*/dvc.yaml))
 
@@ -20,7 +20,7 @@ GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experimen
 help:
 	@echo "make fetch   take the trained models and rows of all studies out of artifacts/ (seconds)"
 	@echo "make repro   reproduce the study on digits (minutes)"
-	@echo "make mnist-fast (mnist-paper, cifar10-fast, cifar10-paper, tiny-imagenet)   another data set"
+	@echo "make mnist-fast (mnist-small, mnist-paper, cifar10-small, cifar10-fast, cifar10-paper, tiny-imagenet)   another data set"
 	@echo "make claims  the ledger and the page from the reports of the studies, as they are"
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"

@@ -19,10 +19,11 @@ from tla.report.verdicts import verdict_text
 from tla.train.methods import load_study
 
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
-BRIEF = ["claim", "verdict", "uncorrected", "data", "the paper says", "published", "ours",
-         "95 % interval", "had to exceed", "published lies", "p", "p (Holm)", "seeds won", "images"]
+BRIEF = ["claim", "verdict", "uncorrected", "data", "network", "the paper says", "published",
+         "ours", "95 % interval", "had to exceed", "published lies", "p",
+         "p (Holm)", "seeds won", "images"]
 AXES = {"accuracy": "points of accuracy", "auc": "points of AUC"}    # cost has percent
-ALL = ["claim", "verdict", "uncorrected", "study", "measured by", *BRIEF[4:], "data"]
+ALL = ["claim", "verdict", "uncorrected", "study", "network", "measured by", *BRIEF[5:], "data"]
 
 
 def number(value: float, form: str) -> str:
@@ -49,7 +50,8 @@ def cells(line) -> dict[str, str]:
     wanting = line.resolvable if line.uncorrected == "not resolved" else math.nan
     return {
         "claim": called(line), "verdict": line.verdict, "uncorrected": line.uncorrected,
-        "data": DATA[line.data], "study": line.study, "the paper says": line.says,
+        "data": DATA[line.data], "study": line.study,
+        "network": number(line.network, "{}"), "the paper says": line.says,
         "published": number(line.published, "{:+.2f}"),
         "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
         "ours": number(line.ours, "{:+.2f}") ,

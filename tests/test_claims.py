@@ -172,6 +172,15 @@ def test_a_study_speaks_once_of_its_own_data_and_beside_of_others(study):
                                               "C98": ["not run", "disagrees", "agrees"]}
 
 
+def test_every_reading_names_its_network_and_what_was_not_run_none(study):
+    table = ledger(summary_of(claim(), claim(id="C98", data="cifar10"), beside=["digits"]),
+                   {"digits": study})
+    layers = "-".join(str(width) for width in study.model.widths)
+    assert layers and verdicts(table, "network") == {
+        "C99": [f"mlp {layers}"] * 2, "C98": ["", *[f"mlp {layers}"] * 2]}
+    assert [cells(line)["network"] for line in table.itertuples()] == table.network.tolist()
+
+
 # Correction
 
 def test_another_primary_reading_is_another_verdict(study):

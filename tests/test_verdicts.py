@@ -58,6 +58,7 @@ def test_it_says_the_verdict_whatever_that_is(difference, p, seeds, said, study)
     text = study([line(PGD, difference, p, seeds=seeds)])
     assert said in text and "1,500 test images" in text
     assert f"{seeds} training seed{'s' if seeds > 1 else ''}, 95 %" in text
+    assert "; network mlp " in text
     low, high = 100 * difference - 1, 100 * difference + 1
     assert f"{100 * difference:+.1f} [{low:+.1f}, {high:+.1f}] points** under PGD, restarts" in text
     assert "75.0 against 70.0 %; the paper says +1.0." in text

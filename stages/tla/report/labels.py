@@ -48,6 +48,11 @@ def model_labels(params: Params) -> dict[str, str]:
     return {name: label(name, params) for name in params.models}
 
 
+def network_label(params: Params) -> str:
+    """'convnet 16-32-100': the architecture of every model of a study, and its widths."""
+    return f"{params.model.architecture} {'-'.join(map(str, params.model.widths))}"
+
+
 def flagged(masking: pd.DataFrame) -> list[str]:
     """Names of the models with a sign of gradient masking; masking: that table of a study."""
     return list(masking.model[masking.filter(like="flag_").any(axis=1)])

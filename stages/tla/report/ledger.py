@@ -8,7 +8,7 @@ from tla.params import Params, UserError
 from tla.report.cost import cost_readings
 from tla.report.hypotheses import Claim, Summary, check_same, model_of
 from tla.report.intact import read_table
-from tla.report.labels import flagged
+from tla.report.labels import flagged, network_label
 from tla.report.statistics import holm, margin_p
 
 VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
@@ -88,10 +88,11 @@ def readings(claim: Claim, study: str, params: Params, own_data: bool, level: fl
         said = verdict_of_cost(claim, low, high) if by_cost else verdict(claim, ours, p, level)
         decides = own_data and line.outcome == claim.primary
         lines.append(about(claim) | {
-            "study": study, "own_data": own_data, "outcome": line.outcome,
-            "ours": ours, "low": low, "high": high, "p": p, "seeds_won": line.seeds_won,
-            "images": line.images, "seeds": line.seeds, "masked": line.masked,
-            "verdict": said if decides else EXPLORATORY, "uncorrected": said})
+            "study": study, "network": network_label(params), "own_data": own_data,
+            "outcome": line.outcome, "ours": ours, "low": low, "high": high, "p": p,
+            "seeds_won": line.seeds_won, "images": line.images, "seeds": line.seeds,
+            "masked": line.masked, "verdict": said if decides else EXPLORATORY,
+            "uncorrected": said})
     return lines
 
 
@@ -121,8 +122,8 @@ def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
             if name not in names:
                 beside += readings(claim, name, studies[name], False, summary.level)
         if all(line["verdict"] == EXPLORATORY for line in own):
-            own.insert(0, about(claim) | {"study": "", "own_data": True, "verdict": "not run",
-                                          "uncorrected": "not run"})
+            own.insert(0, about(claim) | {"study": "", "network": "", "own_data": True,
+                                          "verdict": "not run", "uncorrected": "not run"})
         lines += own + beside
     return corrected(pd.DataFrame(lines), summary.level)
 
