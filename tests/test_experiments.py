@@ -162,6 +162,7 @@ def test_the_control_for_the_norm_term_has_its_weight_unless_it_is_tuned_itself(
     norm, tla = params.methods["at-norm"], params.methods["tla"]
     if "at-norm" not in params.tune.space:
         assert norm.lambda2 == tla.lambda2 and norm.mining_batch == params.mining.batch
+        assert norm.lr == tla.lr
     assert norm.twin == (tla.margin_twin is not None)
     assert norm.same_class == (tla.margin_class is not None)
 

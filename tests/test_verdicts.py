@@ -95,14 +95,15 @@ def test_on_other_images_than_the_papers_it_decides_nothing(study):
 
 def test_autoattack_is_named_where_it_was_run(study):
     assert "AutoAttack" not in study([line(PGD, 0.02, 0.001)])
-    text = study([line(PGD, 0.02, 0.001), line("autoattack_worst", -0.01, 0.2)])
-    assert "Under AutoAttack -1.0 [-2.0, +0.0]." in text
+    text = study([line(PGD, 0.02, 0.001), line("autoattack_worst", -0.01, 0.2, seeds=2)])
+    assert "Under AutoAttack -1.0 [-2.0, +0.0] (1,500 images, 2 seeds)." in text
 
 
 @pytest.mark.parametrize(("flags", "said"), [
-    ([], "neither TLA nor AT shows a sign of gradient masking."),
+    ([], "neither TLA nor AT shows a sign of gradient masking (looked for on one seed)."),
     ([("tla", "rise")], "TLA shows a sign of gradient masking (accuracy rises with eps)."),
-    ([("alp", "rise")], "neither TLA nor AT shows a sign of gradient masking. ALP shows one."),
+    ([("alp", "rise")], "neither TLA nor AT shows a sign of gradient masking (looked for on one "
+     "seed). ALP shows one."),
     ([("alp", "cw"), ("um", "cw")], "UM, ALP show one."),
     ([("tla", "rise"), ("at", "square"), ("at", "cw")],
      "AT shows a sign of gradient masking (Square breaks more than PGD; the C&W loss breaks more "

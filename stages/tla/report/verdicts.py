@@ -86,7 +86,8 @@ def group_facts(key: tuple, lines: list[dict], params: Params, differences: dict
         said.setdefault(verdict_of(line), []).append(line["claim"])
     if topic == "attack" and (found := differences.get((*pair, "autoattack_worst"))):
         autoattack = {"ours": 100 * found["difference"], "low": 100 * found["low"],
-                      "high": 100 * found["high"]}
+                      "high": 100 * found["high"], "images": found["images"],
+                      "seeds": found["seeds"]}
     return lines[0] | {"head": f"{' − '.join(called)}, {TOPICS[topic]}", "said": said,
                        "verdict": verdict_of(lines[0]), "autoattack": autoattack,
                        "masking": [name for name in called if name in signs]}
