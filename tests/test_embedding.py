@@ -34,7 +34,8 @@ def test_outputs_are_class_confidence_and_embedding(batch, net, dataset):
     found = outputs(net, x, batch)
     assert found.prediction.tolist() == z.argmax(1).tolist()
     assert found.confidence == pytest.approx(z.softmax(1).max(1).values.numpy(), rel=1e-5)
-    assert found.embedding == pytest.approx(h.numpy(), rel=1e-5, abs=1e-6)
+    # A batch of another size may be summed in another order, on some processors.
+    assert found.embedding == pytest.approx(h.numpy(), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize(("value", "rounded"), [
