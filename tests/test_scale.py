@@ -188,7 +188,8 @@ def test_the_table_shows_the_differences_of_each_variant(params):
 @pytest.mark.parametrize("rising", [(), [("epochs", "at")], [("width", "alp"), ("epochs", "at")]])
 def test_what_is_said_of_the_authors_network_follows_from_the_trends(rising, params):
     text = section(params, table_of({}), trends_of(rising))
-    assert "span a factor of 1e+03 in compute, and the authors' training of TLA takes 50" in text
+    assert "span a factor of 1e+03 in compute, and training TLA with the authors' network" in text
+    assert "and steps takes 50" in text
     assert ("no difference grows resolvably" in text) == (not rising)
     assert ("would be no surprise" in text) == bool(rising)
     for series, baseline in rising:
