@@ -11,12 +11,13 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from claims import drawn_lines
-from report import drawings
+from report import draw_trials, drawings
 from tla.files import read_csv
 from tla.report import figures
 from tla.report.figures import CLASSES, STYLE, SWEEP, VERDICTS
 from tla.report.hypotheses import load_summary
 from tla.report.text import read_tables
+from tla.report.tuning import read_trials
 from tla.train.methods import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -243,3 +244,37 @@ def test_the_figure_of_the_claims_is_not_cut_off_and_has_no_texts_on_each_other(
     assert lines.claim.is_unique and lines.panel.isin(["points of accuracy", "points of AUC"]).all()
     figure = figures.claim_forest(lines)
     assert not is_cut_off(figure) and overlaps(figure) == []
+
+
+def scale_lines(spans):
+    """TLA minus two baselines in as many variants as there are spans of compute, in a series."""
+    return pd.DataFrame([
+        {"label": label, "series": "width", "variant": f"width-{n}", "compute": span,
+         "difference": 0.001 * n, "low": 0.001 * n - 0.01, "high": 0.001 * n + 0.01}
+        for label in ("AT", "ALP") for n, span in enumerate(spans)])
+
+
+@pytest.mark.parametrize("spans", [(2e12, 5e12, 1.6e13, 6e13), (1e12, 2e12, 4e12, 9e12),
+                                   (1e11, 1e13, 1e15)], ids=str)
+def test_compute_has_labels_that_do_not_stand_on_each_other(spans):
+    figure = figures.scale_curves(scale_lines(spans), {"AT": 0.0292, "ALP": 0.0186})
+    assert not is_cut_off(figure) and overlaps(figure) == []
+
+
+TRIED = "experiments/mnist-small/params.yaml"   # with trials that failed
+
+
+def test_failed_trials_stand_at_the_lower_edge_and_leave_the_others_room(drawn, tmp_path,
+                                                                          monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = load_study(TRIED)
+    trials = read_trials(params)
+    draw_trials(tmp_path, params, trials)
+    figure = drawn["tuning"]
+    assert not is_cut_off(figure) and overlaps(figure) == []
+    best, axes = 100 * trials.robust_accuracy.max(), figure.axes[0]
+    assert 0 < best - axes.get_ylim()[0] < figures.SHOWN_BELOW + 2
+    failed = trials[100 * trials.robust_accuracy < best - figures.SHOWN_BELOW]
+    said = [text.get_text() for panel in figure.axes for text in panel.texts]
+    assert len(failed) and sorted(said) == sorted(
+        f"{100 * accuracy:.0f}" for accuracy in failed.robust_accuracy)

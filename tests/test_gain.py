@@ -188,3 +188,5 @@ def test_the_figure_has_a_line_a_reading_and_the_published_gains():
     diamonds = next(line for line in levels.lines if line.get_marker() == "D")
     assert diamonds.get_xdata() == pytest.approx([2.92] * 8)
     assert [text.get_text() for text in levels.texts] == [said["says"] for said in READINGS]
+    assert [text.get_text() for text in levels.figure.legends[0].texts] == [
+        "published under this attack", "ours", "published under PGD"]

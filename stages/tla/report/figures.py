@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from tla.files import write_bytes
 
@@ -26,6 +27,7 @@ CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
 TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
 PANELS = 4      # in a row
+SHOWN_BELOW = 12        # points below the best trial that others are drawn in their place
 ACCURACY = "accuracy, % (95 % interval)"
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
 KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
@@ -170,18 +172,17 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
 
     trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std (in
     percent, empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over
-    seeds.
+    seeds. Trials far below the best one stand at the lower edge, with their accuracy.
     """
-    rows = -(-len(axes_of) // PANELS)
-    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 1.9 * rows), squeeze=False,
+    rows, lowest = -(-len(axes_of) // PANELS), trials.robust_accuracy.max() - SHOWN_BELOW
+    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 0.4 + 1.9 * rows), squeeze=False,
                                 sharey=True)
     for axes, (label, key) in zip(grid.flat, axes_of.items(), strict=False):
-        for won, (colour, marker, name) in TRIALS.items():
-            part = trials[(trials.label == label) & (trials.won == won)]
-            axes.errorbar(part.value, part.robust_accuracy, yerr=part.robust_std, linestyle="",
-                          color=colour, marker=marker, markersize=4, elinewidth=0.8, label=name)
+        own = trials[trials.label == label]
+        _trials(axes, own[own.robust_accuracy >= lowest])
+        _far_below(axes, own[own.robust_accuracy < lowest], lowest)
         axes.set_xscale("log")
-        ends = trials.value[trials.label == label].agg(["min", "max"])
+        ends = own.value.agg(["min", "max"])
         axes.set_xticks(ends, [f"{value:g}" for value in ends])
         axes.set_xticks([], minor=True)     # labels of a range below a decade overlap
         axes.set_title(label, fontsize=8, loc="left")
@@ -189,9 +190,26 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
         axes.tick_params(labelsize=7, which="both")
     for axes in grid.flat[len(axes_of):]:
         axes.remove()
-    figure.supylabel("robust accuracy, %, validation images", fontsize=9)
+    figure.supylabel("robust accuracy, %,\nvalidation images", fontsize=9,
+                     multialignment="center")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _trials(axes: Axes, own: pd.DataFrame) -> None:
+    """Those of one method, its best apart."""
+    for won, (colour, marker, name) in TRIALS.items():
+        part = own[own.won == won]
+        axes.errorbar(part.value, part.robust_accuracy, yerr=part.robust_std, linestyle="",
+                      color=colour, marker=marker, markersize=4, elinewidth=0.8, label=name)
+
+
+def _far_below(axes: Axes, own: pd.DataFrame, lowest: float) -> None:
+    """A triangle each at the lower edge, with the accuracy above it."""
+    for trial in own.itertuples():
+        axes.plot(trial.value, lowest, marker="v", color=TRIALS[False][0], markersize=4)
+        axes.annotate(f"{trial.robust_accuracy:.0f}", (trial.value, lowest), (0, 5),
+                      textcoords="offset points", ha="center", fontsize=7, rotation=90)
 
 
 def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
@@ -280,6 +298,8 @@ def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
                           color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
                           elinewidth=0.8, label=f"{series}: {', '.join(part.variant)}")
         axes.set(xscale="log", xlabel="multiply-adds of TLA's training", title=f"TLA − {label}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.minorticks_off()       # their labels overlap
     row[0].set_ylabel("points of accuracy (95 % interval)")
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     return figure
@@ -304,12 +324,14 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
         axes.grid(axis="y", visible=False)
     row[0].plot(100 * lines.published, y + 0.2, linestyle="", marker="D", markersize=5,
                 color="white", markeredgecolor="black", label="published under this attack")
-    row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1, linestyle="--")
+    row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1, linestyle="--",
+                   label="published under PGD")
     for at, says in zip(y, lines.says, strict=True):
         # Above its line, so that a narrow screen shows both.
         row[0].text(0.01, at - 0.12, says, fontsize=7.5, transform=row[0].get_yaxis_transform(),
                     bbox={"color": "white", "pad": 0.5})
-    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    known = row[0].get_legend_handles_labels()[0] + row[1].get_legend_handles_labels()[0][:1]
+    figure.legend(handles=known, loc="outside lower center", ncols=3)
     return figure
 
 
