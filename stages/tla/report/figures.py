@@ -27,7 +27,7 @@ CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
 TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
 PANELS = 4      # in a row
-SHOWN_BELOW = 12        # points below the best trial that others are drawn in their place
+SHOWN_BELOW = 12        # points below the worst method's best; trials beyond have no place
 ACCURACY = "accuracy, % (95 % interval)"
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
 KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
@@ -172,9 +172,10 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
 
     trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std (in
     percent, empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over
-    seeds. Trials far below the best one stand at the lower edge, with their accuracy.
+    seeds. Trials far below the best of every method stand at the lower edge, with their accuracy.
     """
-    rows, lowest = -(-len(axes_of) // PANELS), trials.robust_accuracy.max() - SHOWN_BELOW
+    rows = -(-len(axes_of) // PANELS)
+    lowest = trials.robust_accuracy[trials.won].min() - SHOWN_BELOW
     figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 0.4 + 1.9 * rows), squeeze=False,
                                 sharey=True)
     for axes, (label, key) in zip(grid.flat, axes_of.items(), strict=False):
