@@ -12,6 +12,7 @@ import pandas as pd
 from claims import DATA
 from tla.files import read_csv, write_text
 from tla.params import Params, UserError
+from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_text
 from tla.report.labels import attack_of, percent, points
 from tla.report.ledger import headline
@@ -24,17 +25,29 @@ START = "<!-- {}: written by stages/readme.py -->\n"
 END = "<!-- end -->"
 ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
 NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
-STUDIES = ("experiments/mnist-fast/params.yaml",)
+SUMMARY = Path("experiments", "summary", "params.yaml")
+FIGURE = ("[![Accuracy of a few methods under a few attacks, and paired differences to AT, with "
+          "95 % intervals]({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
 METHODS = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
 SHOWN = ("clean", READING, "autoattack_worst")
 
 
+def deciding(root: Path = Path()) -> dict[str, Params]:
+    """The study that decides the claims about a data set, by what pages call the data."""
+    found = {}
+    for data, names in load_summary(root / SUMMARY).studies.items():
+        if data != "any" and names:
+            found[DATA[data]] = load_study(root / path_of(names[0]))
+    return found
+
+
 def verdict(params: Params, root: Path = Path()) -> str:
-    """What a study says of the claims, in short, and on what images."""
+    """What a study says of the claims, in short, on what images, and its figure."""
+    reports = f"reports/{params.dataset}"
     about = (f"On {DATA[params.data.source]}, each pixel changed by up to eps = "
-             f"{params.attack.eps:.4g} (study [{params.dataset}]"
-             f"(reports/{params.dataset}/REPORT.md)):")
-    return f"{about}\n\n{verdict_text(params, read_tables(params, root), whole=False)}"
+             f"{params.attack.eps:.4g} (study [{params.dataset}]({reports}/REPORT.md)):")
+    said = verdict_text(params, read_tables(params, root), whole=False)
+    return f"{about}\n\n{said}\n{FIGURE.format(reports)}"
 
 
 def not_run(root: Path = Path()) -> str:
@@ -113,10 +126,9 @@ def pages(root: Path = Path()) -> dict[Path, str]:
     """The pages with today's numbers."""
     readme, speed = root / "README.md", root / "docs" / "speed.md"
     text = read_text(readme, CHECKOUT)
-    for study in STUDIES:
-        params = load_study(root / study)
-        text = updated(text, f"verdict of {params.dataset}", verdict(params, root))
-        text = updated(text, f"table of {params.dataset}", results(params, root))
+    for data, params in deciding(root).items():
+        text = updated(text, f"verdict of {data}", verdict(params, root))
+        text = updated(text, f"table of {data}", results(params, root))
     text = updated(text, "not run", not_run(root))
     return {readme: text, speed: updated(read_text(speed, CHECKOUT), "table of make bench",
                                          benchmarks(root))}

@@ -11,6 +11,7 @@ from refusals import refusal
 
 import claims
 import page
+from tla.report.hypotheses import load_summary, studied
 
 ROOT = PARAMS.parent
 SUMMARY = Path("experiments", "summary", "params.yaml")
@@ -24,7 +25,8 @@ def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("claims")
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "experiments", folder / "experiments")
-    for place in ("digits/tables", "mnist-fast/tables", "benchmarks"):
+    tables = [f"{study}/tables" for study in studied(load_summary(ROOT / SUMMARY))]
+    for place in (*tables, "benchmarks"):
         shutil.copytree(ROOT / "reports" / place, folder / "reports" / place)
     return folder
 
@@ -88,9 +90,9 @@ WRONG = {
     "a reason of code": (C01, "not_measured", {"digits": "<i>"}, "claims.0.not_measured.digits"),
     "the same as none": (C02, "same_as", "C77", "C02: same_as: C77 is no claim of the same"),
     "the same as itself": (C02, "same_as", "C02", "C02: same_as: C02 is no claim of the same"),
-    "the same unsaid": ("C22a", "same_as", NOTHING, "C22a: same_as: is missing; on mnist-fast"),
-    "no reading there": (C01, "primary", "pgd_77_last", "C01: primary: mnist-fast has no"),
-    "no model there": (C01, "model", "tla-b7", "C01: primary: mnist-fast has no .* of tla-b7"),
+    "the same unsaid": ("C22a", "same_as", NOTHING, "C22a: same_as: is missing; on mnist-"),
+    "no reading there": (C01, "primary", "pgd_77_last", "C01: primary: mnist-.* has no"),
+    "no model there": (C01, "model", "tla-b7", "C01: primary: mnist-.* has no .* of tla-b7"),
     "a level of one": (None, "level", 1.0, "level: .*less than 1"),
     "another file": (None, "config", "params.yaml", "config: input should be 'experiments/summ"),
     "an unknown section": (None, "study", [], "study: unexpected keyword"),

@@ -240,7 +240,7 @@ def test_what_reports_are_made_from_is_refused(main, argument, path, change, wor
 
 
 @pytest.mark.parametrize(("path", "change", "words"), [
-    ("README.md", empty, "lacks the lines <!-- verdict of mnist-fast"),
+    ("README.md", empty, "lacks the lines <!-- verdict of MNIST"),
     ("README.md", with_bytes, "README.md: is no text in UTF-8; take it from git again"),
     ("docs/speed.md", empty, "lacks the lines <!-- table of make bench"),
     ("reports/benchmarks/machine.txt", Path.unlink, "machine.txt: cannot be read: No such file"),
