@@ -188,5 +188,11 @@ def test_the_figure_has_a_line_a_reading_and_the_published_gains():
     diamonds = next(line for line in levels.lines if line.get_marker() == "D")
     assert diamonds.get_xdata() == pytest.approx([2.92] * 8)
     assert [text.get_text() for text in levels.texts] == [said["says"] for said in READINGS]
-    assert [text.get_text() for text in levels.figure.legends[0].texts] == [
-        "published under this attack", "ours", "published under PGD"]
+    said = [text.get_text() for text in levels.figure.legends[0].texts]
+    assert said == ["published under this attack", "ours", "published under PGD"]
+
+
+def test_the_figure_names_no_published_gain_of_pgd_where_there_is_none():
+    none = {said["says"]: {"published": nan} for said in READINGS}
+    figure = figures.gain_forest(table_of(**none))
+    assert "published under PGD" not in [text.get_text() for text in figure.legends[0].texts]

@@ -325,14 +325,15 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
         axes.grid(axis="y", visible=False)
     row[0].plot(100 * lines.published, y + 0.2, linestyle="", marker="D", markersize=5,
                 color="white", markeredgecolor="black", label="published under this attack")
-    row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1, linestyle="--",
-                   label="published under PGD")
+    dashed = row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1,
+                            linestyle="--", label="published under PGD")
     for at, says in zip(y, lines.says, strict=True):
         # Above its line, so that a narrow screen shows both.
         row[0].text(0.01, at - 0.12, says, fontsize=7.5, transform=row[0].get_yaxis_transform(),
                     bbox={"color": "white", "pad": 0.5})
-    known = row[0].get_legend_handles_labels()[0] + row[1].get_legend_handles_labels()[0][:1]
-    figure.legend(handles=known, loc="outside lower center", ncols=3)
+    known = [dashed] if pd.notna(lines.published.iloc[0]) else []
+    handles, _ = row[0].get_legend_handles_labels()
+    figure.legend(handles=handles + known, loc="outside lower center", ncols=3)
     return figure
 
 
