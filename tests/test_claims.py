@@ -234,10 +234,25 @@ def test_holm_is_within_a_study():
         "claim": ["A", "B", "A", "C"], "same_as": [None] * 4, "study": ["a", "a", "b", ""],
         "p": [0.01, 0.04, 0.03, np.nan], "own_data": True, "seeds": [3, 3, 3, np.nan],
         "verdict": ["confirmed"] * 3 + ["not run"], "uncorrected": ["confirmed"] * 3 + ["not run"],
-        "low": [0.0] * 4, "high": [1.0] * 4}), 0.05)
+        "low": [0.0] * 4, "high": [1.0] * 4}), summary_of(claim()))
     assert table.p_holm[:3].tolist() == pytest.approx([0.02, 0.04, 0.03])
     assert np.isnan(table.p_holm[3])
     assert table.verdict.tolist() == ["confirmed"] * 3 + ["not run"]
+
+
+def test_a_comparison_still_to_come_counts_as_one_without_effect(study):
+    """So that no verdict can be unsettled by what is measured later."""
+    missing = claim(id="C98", primary="fgsm_last", not_measured={"digits": "it is too weak"})
+    again = claim(id="C97", primary="fgsm_last", same_as="C98",
+                  not_measured={"digits": "it is too weak"})
+    table = ledger(summary_of(claim(), missing, again), {"digits": study})
+    assert headline(table).p_holm.tolist()[0] == pytest.approx(2 * 0.02)
+    assert headline(table).verdict.tolist() == ["contradicted", "not run", "not run"]
+
+
+def test_a_reason_beside_the_reading_is_refused(study):
+    with pytest.raises(UserError, match="C99: not_measured.digits: it has 'mim_last'"):
+        ledger(summary_of(claim(not_measured={"digits": "it is slow"})), {"digits": study})
 
 
 def test_hardly_any_difference_has_the_p_of_its_margin_and_a_place_in_the_correction(study):

@@ -1,6 +1,7 @@
 """What our studies measured of the claims, and verdicts before and after Holm's correction."""
 
 import math
+from collections import Counter
 
 import pandas as pd
 
@@ -125,17 +126,26 @@ def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
             own.insert(0, about(claim) | {"study": "", "network": "", "own_data": True,
                                           "verdict": "not run", "uncorrected": "not run"})
         lines += own + beside
-    return corrected(pd.DataFrame(lines), summary.level)
+    return corrected(pd.DataFrame(lines), summary)
 
 
 def check_primary(claim: Claim, study: str, found: list[dict], config: str) -> None:
-    """Raise UserError where a study of the claim's data lacks the reading that decides it."""
+    """Raise UserError unless a study of a claim's data has its primary reading or says why not."""
     missing = all(line["verdict"] == EXPLORATORY for line in found)
+    if not missing and study in claim.not_measured:
+        raise UserError(f"{config}: {claim.id}: not_measured.{study}: it has {claim.primary!r}; "
+                        f"leave the reason out")
     if missing and study not in claim.not_measured:
         raise UserError(
             f"{config}: {claim.id}: primary: {study} has no {claim.primary!r} of {claim.model} "
             f"against {claim.baseline}; name a reading that it has, or the reason under "
             f"not_measured.{study}")
+
+
+def to_come(summary: Summary) -> Counter:
+    """By study, how many of the comparisons that its claims make have a reason, not a reading."""
+    claims = [claim for claim in summary.claims if claim.kind != "cost" and claim.same_as is None]
+    return Counter(study for claim in claims for study in claim.not_measured)
 
 
 def unread(summary: Summary, table: pd.DataFrame) -> dict[str, list[str]]:
@@ -149,21 +159,22 @@ def unread(summary: Summary, table: pd.DataFrame) -> dict[str, list[str]]:
     return found
 
 
-def corrected(table: pd.DataFrame, level: float) -> pd.DataFrame:
+def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     """The ledger with Holm's p over the primary readings of each study, and verdicts by it.
 
+    A comparison still to come counts as one with p = 1, so that its own p can unsettle no verdict.
     A claim that is the comparison of another takes that one's p and is not counted. resolvable:
     half an interval's width, the difference that would have been told from none.
     """
     decides = table.verdict != EXPLORATORY
     counted = decides & table.same_as.isna() & table.p.notna()
-    p_holm = pd.Series(math.nan, table.index)
-    for _, part in table[counted].groupby("study"):
-        p_holm[part.index] = holm(part.p.tolist())
+    p_holm, missing = pd.Series(math.nan, table.index), to_come(summary)
+    for study, part in table[counted].groupby("study"):
+        p_holm[part.index] = holm([*part.p, *[1.0] * missing[study]])[:len(part)]
     comparison = table.same_as.fillna(table.claim)
     p_holm = p_holm.groupby([table.study, comparison]).transform("max").where(decides)
     one_seed = table.seeds < 2
-    undecided = (p_holm >= level) | (table.p.notna() & one_seed)
+    undecided = (p_holm >= summary.level) | (table.p.notna() & one_seed)
     beside = table.uncorrected.replace(BESIDE)
     return table.assign(
         verdict=table.verdict.mask(decides & undecided, "not resolved"),

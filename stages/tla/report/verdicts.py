@@ -10,7 +10,7 @@ from tla.report.curves import is_of_norm
 from tla.report.fill import fill
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.labels import outcome_label, p_value, percent
-from tla.report.ledger import EXPLORATORY, corrected, readings
+from tla.report.ledger import EXPLORATORY, corrected, readings, to_come
 from tla.report.signs import SIGNS
 from tla.report.text import lookup
 from tla.train.methods import label
@@ -31,7 +31,7 @@ def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
         own = study in summary.studies.get(claim.data, [])
         if claim.kind != "cost" and (own or study in summary.beside):
             lines += readings(claim, study, params, own, summary.level)
-    return corrected(pd.DataFrame(lines), summary.level) if lines else pd.DataFrame()
+    return corrected(pd.DataFrame(lines), summary) if lines else pd.DataFrame()
 
 
 def topic_of(claim: Claim) -> str:
@@ -110,9 +110,10 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
              for key, lines in groups.items()}
     accuracy, lead = lookup(tables["accuracy"], "model", "outcome"), found[LEAD]
     pair = [label(name, params) for name in LEAD[1:]]
+    made = int((table.p_holm.notna() & table.same_as.isna()).sum())
     return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
             "topic": TOPICS[LEAD[0]], "pair": pair, "images": tables["accuracy"].images.max(),
-            "comparisons": int((table.p_holm.notna() & table.same_as.isna()).sum()),
+            "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
             "signs": {name: means for name, means in signs.items() if name in pair},
             "others": [name for name in signs if name not in pair]}
