@@ -111,7 +111,7 @@ def test_every_link_within_the_page_leads_somewhere_and_every_claim_and_section_
 
 def test_words_stand_on_the_page_where_reports_lead_to_them():
     text = PAGE.read_text()
-    words = text[text.index('<h2 id="words">'):text.index('<h2 id="mnist-fast">')]
+    words = text[text.index('<h2 id="words">'):text.index('<h2 id="mnist-small">')]
     for word in ("UM", "AT", "ALP", "TLA", "TLA-RN", "TLA-SA", "<em>pool</em>", "<em>robust</em>"):
         assert f">{word}</td>" in words, word
     assert text.count('href="#words">words</a>') > len(studied(load_summary(
@@ -353,7 +353,7 @@ def choose(browser, **values):
 
 
 @browses
-@pytest.mark.parametrize("study", ["digits", "mnist-fast"])
+@pytest.mark.parametrize("study", ["digits", "mnist-small"])
 @pytest.mark.parametrize(("model", "other"), [("tla", "at"), ("at", "tla"), ("um", "alp")])
 def test_the_explorer_says_how_many_images_each_model_alone_survives(study, model, other, browser):
     opened(browser)

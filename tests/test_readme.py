@@ -21,7 +21,8 @@ from tla.train.methods import load_study
 from tune import all_trials
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
+STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml",
+           "experiments/mnist-fast/params.yaml")
 studies = pytest.mark.parametrize("study", STUDIES)
 
 
@@ -62,7 +63,8 @@ def fetched(tmp_path, monkeypatch):
     artifacts = ROOT / "artifacts" / "files" / "md5"
 
     def fetch(folder):
-        lock = yaml.safe_load((ROOT / "experiments" / "mnist-fast" / "dvc.lock").read_text())
+        study = Path(folder).parts[1]
+        lock = yaml.safe_load((ROOT / "experiments" / study / "dvc.lock").read_text())
         md5, = {out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])
                 if out["path"].endswith(folder)}
         for file in json.loads((artifacts / md5[:2] / md5[2:]).read_text()):

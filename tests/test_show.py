@@ -11,7 +11,7 @@ from show import screen
 from tla.train.methods import load_study
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
+STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml")
 GRAPHS = sorted(path.relative_to(ROOT) for path in (
     ROOT / "dvc.yaml", *(ROOT / "experiments").glob("*/dvc.yaml")))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
