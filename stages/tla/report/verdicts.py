@@ -73,6 +73,14 @@ def signs_of(masking: pd.DataFrame, params: Params) -> dict[str, list[str]]:
     return found
 
 
+def alike(signs: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """The labels of models with the same signs, by what these mean."""
+    found = {}
+    for name, meanings in signs.items():
+        found.setdefault(tuple(meanings), []).append(name)
+    return found
+
+
 def group_facts(key: tuple, lines: list[dict], params: Params, differences: dict[tuple, dict],
                 signs: dict[str, list[str]]) -> dict:
     """What the template says of one group: its first reading, AutoAttack's, all its claims.
@@ -115,7 +123,7 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
             "topic": TOPICS[LEAD[0]], "pair": pair, "images": tables["accuracy"].images.max(),
             "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
-            "signs": {name: means for name, means in signs.items() if name in pair},
+            "signs": alike({name: signs[name] for name in pair if name in signs}),
             "others": [name for name in signs if name not in pair]}
 
 
