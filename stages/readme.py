@@ -71,7 +71,7 @@ def results(params: Params, root: Path = Path()) -> str:
         if model in params.models:
             line = {"method": label(model, params)}
             line |= {heads[name]: percent(accuracy[model, name]["accuracy"]) for name in SHOWN}
-            ahead = f"minus {label(baseline, params)} under {attack_of(READING)}"
+            ahead = f"{attack_of(READING)}: minus {label(baseline, params)}"
             lines.append(line | {ahead: _ahead(differences, model, baseline)})
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 

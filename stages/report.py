@@ -79,12 +79,14 @@ def draw_dots(folder: Path, name: str, params: Params, tables: dict[str, pd.Data
 
 
 def draw_pools(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
-    """The sweep over pools, and its numbers for `dvc plots`."""
+    """The sweep over pools, where there are several, and its numbers for `dvc plots`."""
     outcomes, sizes = swept_outcomes(params, accuracy), pools(params)
     swept = accuracy[accuracy.model.isin(list(sizes)) & accuracy.outcome.isin(list(outcomes))]
     swept = swept.assign(batch=swept.model.map(sizes), attack=swept.outcome.map(outcomes))
     write_table(folder / "plots" / "pool-sweep.csv",
                 swept[["attack", "batch", "accuracy", "low", "high"]])
+    if len(sizes) < 2:
+        return
     theirs = published(params, "pool sweep")
     drawn = figures.pool_sweep(in_percent(swept, "accuracy"), outcomes,
                                theirs.assign(value=100 * theirs.value), params.mining.batch)

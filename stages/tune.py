@@ -54,9 +54,9 @@ def prepared(params: Params) -> Dataset:
 
 
 def all_trials(params: Params) -> list[Trial]:
-    """The trials of every method that has a space. Raises UserError for a value out of range."""
+    """The trials of every listed method with a space. Raises UserError for a value out of range."""
     found = []
-    for method in params.tune.space:
+    for method in [name for name in params.tune.space if name in params.models]:
         for number, changes in enumerate(trials(params.tune, method)):
             settings = " ".join(f"{key}={value}" for key, value in changes.items())
             trial = changed(params, changes, f"{params.config}: tune.space.{method}")
@@ -138,12 +138,13 @@ def main(argv: list[str] | None = None) -> None:
     params = load_study(arguments.config)
     if absent := sorted(set(params.tune.seeds) - set(params.seeds)):
         raise UserError(f"{arguments.config}: tune.seeds: not among the seeds: {absent}")
-    for method in arguments.method or []:
-        if method not in params.tune.space:
-            raise UserError(f"{arguments.config}: tune.space: {method!r} has none; choose one of "
-                            f"{', '.join(params.tune.space)}")
     today = all_trials(params)
-    chosen = [trial for trial in today if trial.method in (arguments.method or params.tune.space)]
+    methods = list(dict.fromkeys(trial.method for trial in today))
+    for method in arguments.method or []:
+        if method not in methods:
+            raise UserError(f"{arguments.config}: tune.space: {method!r} has none, or is not among "
+                            f"models; choose one of {', '.join(methods)}")
+    chosen = [trial for trial in today if trial.method in (arguments.method or methods)]
     images = Opened(prepared, params)
 
     def scored_run(run: tuple[int, Trial]) -> dict:

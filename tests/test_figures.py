@@ -16,12 +16,14 @@ from tla.files import read_csv
 from tla.report import figures
 from tla.report.figures import CLASSES, STYLE, SWEEP, VERDICTS
 from tla.report.hypotheses import load_summary
+from tla.report.pairs import pools
 from tla.report.text import read_tables
 from tla.report.tuning import read_trials, winners
 from tla.train.methods import load_study
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-fast/params.yaml")
+STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml",
+           "experiments/mnist-fast/params.yaml")
 HEADS = {"clean": "clean\n80 images", "cw_last": "C&W\n20 images"}
 
 
@@ -232,7 +234,8 @@ def test_no_figure_of_a_study_is_cut_off_or_has_texts_on_each_other(
     params = load_study(study)
     for draw in drawings(tmp_path, params, read_tables(params)):
         draw()
-    assert {"accuracy", "accuracy-brief", "pool-sweep", "norms", "neighbors", "tsne"} <= set(drawn)
+    assert {"accuracy", "accuracy-brief", "norms", "neighbors", "tsne"} <= set(drawn)
+    assert ("pool-sweep" in drawn) == (len(pools(params)) > 1)
     for name, figure in drawn.items():
         assert not is_cut_off(figure), name
         assert overlaps(figure) == [], name

@@ -87,8 +87,8 @@ def test_the_readme_says_what_its_commands_take():
     text = (ROOT / "README.md").read_text()
     spent = pd.read_csv(ROOT / "reports" / "benchmarks" / "pipeline.csv").set_index("kind").wall
     assert "about ten minutes" in text and 600 / 2 < spent["total"] < 600 * 2
-    assert "5 MB; no network" in text
-    assert 3.5e6 < (ROOT / "reports" / "index.html").stat().st_size < 6e6
+    assert "7 MB; no network" in text
+    assert 6e6 < (ROOT / "reports" / "index.html").stat().st_size < 8e6
 
 
 def test_the_prose_on_speed_has_the_numbers_of_the_benchmarks():
@@ -187,7 +187,7 @@ def test_adversarially_trained_models_are_far_above_the_undefended_one(study, ou
     accuracy = pd.read_csv(reports(study) / "tables" / "accuracy.csv")
     left = accuracy[accuracy.outcome == outcome].set_index("model")
     # Kurakin trains on one-step images; that this need not hold against many is its point.
-    assert (left.drop(["um", "kurakin"]).low > left.high["um"] + 0.25).all()
+    assert (left.drop(["um", "kurakin"], errors="ignore").low > left.high["um"] + 0.25).all()
 
 
 @studies

@@ -81,7 +81,7 @@ OTHERS = {
     "vary without a variant": (vary.main, ["params.yaml"], "are required: --variant"),
     "another variant": (vary.main, ["params.yaml", "--variant", "x"], "'x' is not among them"),
     "a method that is not tuned": (tune.main, ["params.yaml", "--method", "at-norm"],
-                                   "tune.space: 'at-norm' has none; choose one of at, alp"),
+                                   "'at-norm' has none, or is not among models; choose one of at"),
     "tune without images": (tune.main, ["params.yaml"], "no such file; run dvc repro prepare"),
     "compare without rows": (compare.main, ["params.yaml"], f"suite.csv.gz: .*{AGAIN}"),
     "report without tables": (report.main, ["params.yaml"], f"accuracy.csv: .*{AGAIN}"),

@@ -329,8 +329,7 @@ def test_a_training_that_diverges_is_right_nowhere(study, monkeypatch):
 @pytest.mark.parametrize(("changes", "why"), [
     ({"tune.space": SPACE | {"tla": {"mining.batch": [0.5, 10]}}}, "mining.batch"),
     ({"tune.space": SPACE | {"tla": {"methods.tla.margin_twin": [-1, 10]}}}, "margin_twin"),
-    ({"tune.space": SPACE | {"trades": {"methods.trades.lr": LR}}}, "trades"),
-    ({"tune.seeds": [0, 7]}, "[7]")], ids=["pool", "margin", "model", "seed"])
+    ({"tune.seeds": [0, 7]}, "[7]")], ids=["pool", "margin", "seed"])
 def test_what_no_trial_could_be_trained_with_is_refused_before_any_is(changes, why, study):
     path = study(changes)
     with pytest.raises(UserError, match="params.yaml") as refused:
@@ -339,8 +338,15 @@ def test_what_no_trial_could_be_trained_with_is_refused_before_any_is(changes, w
     assert study.trained == []
 
 
+def test_a_method_that_is_no_model_of_the_study_waits(study):
+    params = load_study(study({"tune.space": SPACE | {"trades": {"methods.trades.lr": LR}}}))
+    assert "trades" not in params.models
+    assert {trial.method for trial in tune.all_trials(params)} == set(SPACE)
+
+
 def test_a_method_without_a_space_is_refused_with_those_that_have_one(study):
-    with pytest.raises(UserError, match="'alp' has none; choose one of at, tla, um"):
+    with pytest.raises(UserError, match="'alp' has none, or is not among models; choose one of at, "
+                                        "tla, um"):
         tune.main([study(), "--method", "alp"])
 
 

@@ -61,8 +61,8 @@ def test_it_says_the_verdict_whatever_that_is(difference, p, seeds, said, study)
     assert "; network mlp " in text
     low, high = 100 * difference - 1, 100 * difference + 1
     assert f"{100 * difference:+.1f} [{low:+.1f}, {high:+.1f}] points** under PGD, restarts" in text
-    outside = ", outside the interval" if difference < 0 else ""
-    assert f"75.0 against 70.0 %; the paper says +1.0{outside}." in text
+    outside = ", outside this interval" if difference < 0 else ""
+    assert f"75.0 against 70.0 %. The paper says +1.0{outside}." in text
     assert ("below 1.0 points could not have been told" in text) == ("not resolved" in said)
 
 
@@ -91,7 +91,7 @@ def test_p_is_corrected_for_the_comparisons_of_the_study(study):
 def test_on_other_images_than_the_papers_it_decides_nothing(study):
     text = study([line(PGD, 0.02, 0.001)], own=False)
     assert "so this decides no claim; p = 0.001, not corrected" in text
-    assert "the paper says" not in text and "confirmed" not in text
+    assert "The paper says" not in text and "confirmed" not in text
 
 
 def test_autoattack_is_named_where_it_was_run(study):
