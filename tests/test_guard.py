@@ -33,9 +33,11 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's"
 
 
 def started(code, folder, **more):
+    """A script in a process group of its own, as a shell gives it one."""
     environment = os.environ | {"PYTHONPATH": str(STAGES)} | more
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed,
+                            start_new_session=True)
 
 
 def heed():
@@ -83,8 +85,7 @@ def test_an_interrupt_ends_a_script_and_its_workers_at_once_in_one_line(tmp_path
     """As a terminal sends it: to all of them."""
     with started(SLEEPING, tmp_path) as script:
         workers = workers_in(tmp_path)
-        for process in (script.pid, *workers):
-            os.kill(process, signal.SIGINT)
+        os.killpg(script.pid, signal.SIGINT)
         begun = time.monotonic()
         _, error = script.communicate()
     assert time.monotonic() - begun < 50
