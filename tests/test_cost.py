@@ -10,7 +10,7 @@ from conftest import PARAMS
 from small_study import SmallStudy
 from torch.utils.flop_counter import FlopCounterMode
 
-from claims import costs
+from claims import costs, markdown
 from tla.measure.passes import cost_rows, counted, of_a_step
 from tla.params import UserError, read_yaml
 from tla.report import cost
@@ -143,6 +143,8 @@ def test_without_a_benchmark_the_count_decides_nothing(study):
     assert table.outcome.tolist()[1:] == [COUNTED] and table.ours.tolist()[1:] == [50]
     (said,) = costs(table, summary)
     assert said["verdict"] == "not run" and [line.ours for line in said["lines"]] == [50]
+    template = (PARAMS.parent / "stages" / "claims.md").read_text()
+    assert "- C25, digits, whose steps were not timed:\n" in markdown(template, table, summary, {})
 
 
 @pytest.mark.parametrize(("low", "value", "high", "verdict"), [
