@@ -87,14 +87,18 @@ def test_every_study_of_a_claims_data_is_to_measure_its_primary_reading(params):
             assert outcome.budget is None or int(outcome.budget) in attack.steps, each.id
 
 
-def test_what_is_planned_makes_a_study_that_reads_every_claim_of_its_data(tmp_path):
+@pytest.mark.parametrize(("study", "data"),
+                         [("mnist-small", "mnist"), ("cifar10-small", "cifar10")])
+def test_what_is_planned_makes_a_study_that_reads_every_claim_of_its_data(study, data, tmp_path):
     """With planned.yaml no claim needs a reason for not being measured."""
-    folder, path = ROOT / "experiments" / "mnist-small", tmp_path / "params.yaml"
+    folder, path = ROOT / "experiments" / study, tmp_path / "params.yaml"
     whole = read_yaml(folder / "params.yaml") | read_yaml(folder / "planned.yaml")
     path.write_text(yaml.safe_dump(whole))
     params = load_study(path)
     compared = {name for pair in keys_of(params) for name in pair[:2]}
-    assert compared <= set(params.models) and params.variants.scale and params.variants.gain
+    assert compared <= {*params.models, "chance"}
+    if data == "mnist":
+        assert params.variants.scale and params.variants.gain
 
 
 def test_unseen_norms_are_read_over_all_radii_first_and_then_at_each_of_every_study():
