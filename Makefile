@@ -65,7 +65,7 @@ lint: $(VENV)/.ready
 	ruff check .
 
 test: lint
-	python -m pytest
+	python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.ready
 	python -m pytest -m slow
