@@ -198,7 +198,7 @@ def test_damaged_tables_are_refused(name, change, words, damage):
     (report.main, "params.yaml", "cost"), (report.main, "params.yaml", "ood"),
     (claims.main, SUMMARY, "differences"), (claims.main, SUMMARY, "auc-differences"),
     (claims.main, SUMMARY, "masking"), (claims.main, SUMMARY, "cost"),
-    (page.main, SUMMARY, "survivors")], ids=str)
+    (page.main, SUMMARY, "survivors")], ids=lambda each: getattr(each, "__module__", str(each)))
 def test_tables_cut_at_a_line_are_refused_wherever_they_are_read(main, argument, name, damage):
     study = "digits" if main is report.main else "mnist-fast"
     path = Path(f"reports/{study}/tables/{name}.csv")
