@@ -57,8 +57,8 @@ def train(stage: Stage, model: str, seed: int) -> None:
     params, position = stage.params, stage.params.seeds.index(seed)
     resume = Resume(log_path(params, model, seed).stem, training_key(params, model, seed),
                     seconds=0)
-    network, log = train_model(Trainer(params, model, seed, position, stage.data), resume,
-                               partial(tqdm, unit="epoch"))
+    trainer = Trainer(params.trained_with(model), model, seed, position, stage.data)
+    network, log = train_model(trainer, resume, partial(tqdm, unit="epoch"))
     write_table(log_path(params, model, seed), pd.DataFrame(log))
     save_model(stage.path(model, seed), network, params, model, seed, stage.data)
     resume.forget()

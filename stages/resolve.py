@@ -47,9 +47,10 @@ def settings(plain: dict, keys: list[str]) -> dict:
     return found
 
 
-def trained_with(params: Params, name: str) -> dict:
+def training_of(params: Params, name: str) -> dict:
     """All that a model of a study, or of a variant, is trained with."""
-    return training_parameters(params, name) | {"code": training_code(params, name)}
+    used = training_parameters(params.trained_with(name), name)
+    return used | {"code": training_code(params, name)}
 
 
 def variant_settings(params: Params, name: str) -> dict:
@@ -59,14 +60,14 @@ def variant_settings(params: Params, name: str) -> dict:
     attacks = [f"evaluate.attacks.{attack}" for attack in params.variants.attacks]
     return settings(plain, VARIED + attacks) | {
         "places": {seed: params.seeds.index(seed) for seed in variant.seeds},   # decide the fold
-        "models": {model: trained_with(changed, model) for model in variant.models}}
+        "models": {model: training_of(changed, model) for model in variant.models}}
 
 
 def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     reports, lines = Path("reports", params.dataset), []
     for name in params.models:
-        known = trained_with(params, name) | {"seeds": params.seeds}
+        known = training_of(params, name) | {"seeds": params.seeds}
         write_json(reports / "parameters" / f"{name}.json", known)
         baselines = METHODS[parse_model(name, params).method].BASELINES
         lines.append({"model": name, "label": label(name, params),

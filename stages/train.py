@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         position, data = seeds.index(seed), images.content
         watch = partial(tqdm, desc=f"{model} seed {seed}", unit="epoch", position=position + 1,
                         leave=False, disable=rank() > 0 or None)
-        trainer = Trainer(params, model, seed, position, data)
+        trainer = Trainer(params.trained_with(model), model, seed, position, data)
         network, log = train_model(trainer, resume(seed), watch)
         if rank() == 0:
             save_model(model_path(params, model, seed), network, params, model, seed, data)

@@ -61,7 +61,7 @@ def all_trials(params: Params) -> list[Trial]:
             settings = " ".join(f"{key}={value}" for key, value in changes.items())
             trial = changed(params, changes, f"{params.config}: tune.space.{method}")
             parse_model(method, trial)
-            found.append(Trial(method, number, settings, trial))
+            found.append(Trial(method, number, settings, trial.trained_with(method)))
     return found
 
 

@@ -33,7 +33,8 @@ def trained(stage: Stage, name: str, variant: Variant) -> pd.DataFrame:
         position = params.seeds.index(seed)
         resume = Resume(f"{params.dataset}-{name}-{model}-{seed}",
                         training_key(params, model, seed), seconds=0)
-        network, log = train_model(Trainer(params, model, seed, position, stage.data), resume, iter)
+        trainer = Trainer(params.trained_with(model), model, seed, position, stage.data)
+        network, log = train_model(trainer, resume, iter)
         save_model(stage.path(model, seed), network, params, model, seed, stage.data)
         return pd.DataFrame([{"model": model} | row for row in log])
 

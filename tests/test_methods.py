@@ -585,6 +585,21 @@ def test_checkpoint_has_the_best_validation_robust_accuracy(
     assert [same_weights(trainer.best, w) for w in weights] == [i + 1 == chosen for i in range(3)]
 
 
+def test_a_model_of_clean_selection_keeps_the_checkpoint_with_the_best_clean_accuracy(
+        small, dataset):
+    """Its log repeats clean accuracy as robust; others are chosen under attack as before."""
+    params = small({"clean_selection": ["um"], "train.validate_every": 1, "attack.eps": 1.0})
+    assert params.trained_with("at") is params
+    trainer, weights = trainer_of("um", params.trained_with("um"), dataset), []
+    for _ in range(3):
+        trainer.epoch()
+        weights.append(copy.deepcopy(trainer.network.state_dict()))
+    clean = [row["validation_clean_accuracy"] for row in trainer.log]
+    assert [row["validation_robust_accuracy"] for row in trainer.log] == clean and max(clean) > 0
+    last = max(epoch for epoch in range(3) if clean[epoch] == max(clean))
+    assert same_weights(trainer.best, weights[last])
+
+
 def test_training_returns_the_chosen_weights_in_evaluation_mode(small, dataset, train, monkeypatch):
     """The first epoch scores highest, so the weights are not those training ended with."""
     params = small({"train.validate_every": 1})

@@ -81,7 +81,8 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
     ("model.widths", []), ("model.std", [0.0]), ("data.folds", 1), ("data.validation", 1.0),
     ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
     ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]), ("seeds", [0]),
-    ("models", []), ("models", ["um", "at", "alp", "TLA"]), ("train.selection", {}),
+    ("models", []), ("models", ["um", "at", "alp", "TLA"]), ("clean_selection", ["um", "um"]),
+    ("clean_selection", ["TLA"]), ("clean_selection", None),
     ("train.selection.pgd.loss", "hinge"), ("train.selection.pgd.momentum", "nesterov"),
     ("train.selection.pgd.steps", []), ("train.selection.pgd.restarts", 0),
     ("train.selection.pgd.rel_step_size", 0.0), ("train.selection.pgd.kind", "square"),
@@ -177,6 +178,11 @@ def test_only_models_of_the_study_are_looked_into(write_params):
 def test_a_model_listed_twice_is_refused(write_params, raw_params):
     """Its stage would stand in the graph twice."""
     assert "models" in refusal(write_params({"models": [*raw_params["models"], "at"]}))
+
+
+def test_a_model_that_is_not_there_cannot_pick_its_checkpoint_clean(write_params):
+    message = refusal(write_params({"clean_selection": ["um", "tla-b7"]}))
+    assert "clean_selection" in message and "tla-b7" in message
 
 
 def test_a_seed_listed_twice_is_refused(write_params):

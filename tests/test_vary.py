@@ -1,6 +1,7 @@
 """The stage vary on a small study: what it trains, what it attacks, and what it keeps."""
 
 import pickle
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -79,6 +80,20 @@ def test_a_change_concerns_the_models_that_it_names(study, run):
     smoothed, plain = (weights(params, "tla", 0, f"variants/{name}")
                        for name in ("smoothed", "study"))
     assert smoothed.keys() == plain.keys() and not same(smoothed, plain)
+
+
+def test_models_of_clean_selection_are_trained_so_by_the_study_and_its_variants(study, run):
+    """At this eps every image breaks; the log of one that is chosen so says nothing of that."""
+    changes = {"clean_selection": ["um"], "attack.eps": 1.0, "variants.trained": {
+        "both": {"models": ["um", "at"], "seeds": [0], "changes": {}}}}
+    run("both", changes)
+    params, logs = study.params(CHANGES | changes), Path("reports/digits/training")
+    for model in ("um", "at"):
+        train.main([params.config, "--model", model])
+        own, varied = pd.read_csv(logs / f"{model}.csv"), pd.read_csv(logs / "variants/both.csv")
+        for log in (own, varied[varied.model == model]):
+            alike = log.validation_robust_accuracy == log.validation_clean_accuracy
+            assert alike.all() == (model == "um")
 
 
 def test_a_change_reaches_the_network(study, run):

@@ -203,7 +203,7 @@ class Square:
     queries: Count
 
 
-Choosing = Annotated[dict[Name, Attack], Field(min_length=1), AfterValidator(_plain)]
+Choosing = Annotated[dict[Name, Attack], AfterValidator(_plain)]
 Suite = dict[Name, Annotated[Attack | AutoAttack | Square, Field(discriminator="kind")]]
 
 
@@ -219,9 +219,10 @@ class SelectionImages:
 class Train:
     """Optimisation, the same for every method but for the peak of its learning rate, `lr` of each.
 
-    `selection` is the attack that picks checkpoints. `precision` is that of forward passes in
-    training; weights and validation are in float32. `stored` is what a trained network's weights
-    are rounded to in its file: every measurement is of the rounded ones, computed in float32.
+    `selection` holds the attacks that pick checkpoints; without any, clean accuracy does.
+    `precision` is that of forward passes in training; weights and validation are in float32.
+    `stored` is what a trained network's weights are rounded to in its file: every measurement is of
+    the rounded ones, computed in float32.
     """
 
     precision: Literal["float32", "bfloat16"]
@@ -560,7 +561,7 @@ class Tune:
     seed: Seed
     seeds: Seeds
     halving: Flag
-    attacks: Choosing
+    attacks: Annotated[Choosing, Field(min_length=1)]
     space: dict[Name, Space]
 
     def __post_init__(self):
@@ -677,7 +678,10 @@ class Compare:
 
 @dataclass(frozen=True, config=CHECKED)
 class Params:
-    """The whole of one params.yaml."""
+    """The whole of one params.yaml.
+
+    Models named in `clean_selection` pick their checkpoints by clean accuracy, not under attack.
+    """
 
     root: str
     config: str
@@ -688,6 +692,7 @@ class Params:
     model: Model
     attack: TrainingAttack
     train: Train
+    clean_selection: Annotated[list[Name], AfterValidator(different)]
     methods: dict[Name, Any]
     mining: Mining
     evaluate: Evaluate
@@ -705,12 +710,7 @@ class Params:
     tune: Tune
 
     def __post_init__(self):
-        if absent := sorted({"um", "at", "alp", "tla"} - set(self.models)):
-            raise ValueError(f"models: the report needs these too: {', '.join(absent)}")
-        if absent := sorted(set(self.represent.models) - set(self.models)):
-            raise ValueError(f"represent.models: not among the models: {', '.join(absent)}")
-        if absent := sorted({"um", "at", "alp", "tla"} - set(self.represent.models)):
-            raise ValueError(f"represent.models: the report needs these too: {', '.join(absent)}")
+        self._refuse_other_models()
         if self.train.batch == 1 and self.model.architecture not in ("mlp", "convnet"):
             raise ValueError("train.batch: 1 is too few for the batch norm of "
                              f"{self.model.architecture}; raise it")
@@ -727,6 +727,25 @@ class Params:
             raise ValueError(f"ood.sources: {self.data.source} is what the study itself is of")
         self._refuse_other_places()
         self._refuse_foreign_variants()
+
+    def trained_with(self, name: str) -> "Params":
+        """The parameters that a model of this study is trained with."""
+        if name not in self.clean_selection:
+            return self
+        train = dataclasses.replace(self.train, selection={})
+        return dataclasses.replace(self, train=train)
+
+    def _refuse_other_models(self) -> None:
+        """Raise ValueError where the report lacks models, or a list names some that are not."""
+        reported = {"um", "at", "alp", "tla"}
+        represented = self.represent.models
+        for key, names in (("models", self.models), ("represent.models", represented)):
+            if absent := sorted(reported - set(names)):
+                raise ValueError(f"{key}: the report needs these too: {', '.join(absent)}")
+        for key, names in (("represent.models", represented),
+                           ("clean_selection", self.clean_selection)):
+            if absent := sorted(set(names) - set(self.models)):
+                raise ValueError(f"{key}: not among the models: {', '.join(absent)}")
 
     def _refuse_other_places(self) -> None:
         """Raise ValueError where the study would read or write in places of others."""

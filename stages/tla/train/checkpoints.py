@@ -23,8 +23,9 @@ RETRAIN = "retrain it with dvc repro"
 
 def identity(params: Params, name: str, seed: int) -> dict:
     """All that decides a training, as plain data; the seed's position decides the fold."""
+    used = training_parameters(params.trained_with(name), name)
     known = {"name": name, "seed": seed, "position": params.seeds.index(seed),
-             "code": training_code(params, name), "params": training_parameters(params, name)}
+             "code": training_code(params, name), "params": used}
     return json.loads(json.dumps(known))
 
 
