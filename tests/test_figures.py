@@ -2,11 +2,11 @@
 
 import re
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from committed import ROOT, STUDIES
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
@@ -21,9 +21,6 @@ from tla.report.text import read_tables
 from tla.report.tuning import read_trials, winners
 from tla.train.methods import load_study
 
-ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml",
-           "experiments/mnist-fast/params.yaml")
 HEADS = {"clean": "clean\n80 images", "cw_last": "C&W\n20 images"}
 
 

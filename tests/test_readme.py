@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from committed import ROOT, STUDIES
 
 from readme import pages, updated
 from report import headline
@@ -20,9 +21,6 @@ from tla.report.verdicts import verdict_text
 from tla.train.methods import load_study
 from tune import all_trials
 
-ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml",
-           "experiments/mnist-fast/params.yaml")
 studies = pytest.mark.parametrize("study", STUDIES)
 
 

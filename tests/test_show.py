@@ -2,16 +2,14 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
+from committed import ROOT, STUDIES
 
 from show import screen
 from tla.train.methods import load_study
 
-ROOT = Path(__file__).parents[1]
-STUDIES = ("params.yaml", "experiments/mnist-small/params.yaml")
 GRAPHS = sorted(path.relative_to(ROOT) for path in (
     ROOT / "dvc.yaml", *(ROOT / "experiments").glob("*/dvc.yaml")))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
