@@ -82,7 +82,7 @@ def test_a_value_of_another_type_is_refused(key, value, write_params):
     ("data.validation", 0), ("data.limit.train", 0), ("data.source", "cifar100"),
     ("dataset", "CIFAR 10"), ("seeds", []), ("seeds", [-1]), ("seeds", [0]),
     ("models", []), ("models", ["um", "at", "alp", "TLA"]), ("clean_selection", ["um", "um"]),
-    ("clean_selection", ["TLA"]), ("clean_selection", None),
+    ("clean_selection", ["TLA"]), ("clean_selection", None), ("tune.attacks", {}),
     ("train.selection.pgd.loss", "hinge"), ("train.selection.pgd.momentum", "nesterov"),
     ("train.selection.pgd.steps", []), ("train.selection.pgd.restarts", 0),
     ("train.selection.pgd.rel_step_size", 0.0), ("train.selection.pgd.kind", "square"),

@@ -36,7 +36,7 @@ def written(write_params, tmp_path, monkeypatch):
     ({"methods.trades.beta": 0.25}, {"trades"}),
     ({"methods.mma.d_max": 0.35}, {"mma"}), ({"methods.vib.beta": 0.25}, {"vib"}),
     ({"methods.at-norm.lambda2": 0.25}, {"at-norm"}),
-    ({"clean_selection": ["um", "at"]}, {"um", "at"}), ({"clean_selection": []}, set()),
+    ({"clean_selection": ["um", "at"]}, {"um", "at"}),
     ({"methods.um.lr": 0.25}, {"um"}), ({"methods.at.lr": 0.25}, {"at"}),
     ({"methods.alp.lr": 0.25}, {"alp"}), ({"methods.at-norm.lr": 0.25}, {"at-norm"}),
     ({"methods.tla.lr": 0.25}, {"tla"} | SWEPT), ({"methods.tla-sa.lr": 0.25}, {"tla-sa"}),
