@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
@@ -30,6 +31,7 @@ SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
 # Where on the page a file stands; a report under the name of its study.
 SECTIONS = {"claims.md": "claims", "methods.md": "words", "REPORT.md": None}
 TABLE = r"(?m)((?:^\|.*\n)+)"           # the first one of claims.md is the ledger's
+LITERAL = " /:;=,()'!*+[]{}@"   # ends no address and no attribute; the rest is written as %22
 # Figures are drawn on white: a browser that asks for dark gets their black and white exchanged.
 DARK = ("<style>@media (prefers-color-scheme: dark) { text { fill: #e8e6e1 !important }"
         '[style*="fill: #ffffff"] { fill: #171716 !important }'
@@ -47,7 +49,7 @@ def encoded(content: bytes) -> str:
 def figure_uri(path: Path) -> str:
     """A figure as an address that holds its whole content, and follows dark and light."""
     svg = re.sub(r"(<svg[^>]*>)", lambda tag: tag[1] + DARK, read_text(path), count=1)
-    return f"data:image/svg+xml;base64,{encoded(svg.encode())}"
+    return f"data:image/svg+xml,{quote(svg, safe=LITERAL)}"
 
 
 def slug(heading: str) -> str:

@@ -14,8 +14,8 @@ from tla.files import read_csv, write_text
 from tla.params import Params, UserError
 from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_text
-from tla.report.labels import attack_of, percent, points
-from tla.report.ledger import headline
+from tla.report.labels import attack_of, eps_label, percent, points
+from tla.report.ledger import counts, headline
 from tla.report.text import lookup, read_tables, sample_heads
 from tla.report.verdicts import LEAD, READING, verdict_text
 from tla.train.methods import label, load_study
@@ -45,20 +45,20 @@ def verdict(params: Params, root: Path = Path()) -> str:
     """What a study says of the claims, in short, on what images, and its figure."""
     reports = f"reports/{params.dataset}"
     about = (f"On {DATA[params.data.source]}, each pixel changed by up to eps = "
-             f"{params.attack.eps:.4g} (study [{params.dataset}]({reports}/REPORT.md)):")
+             f"{eps_label(params.attack.eps)} (study [{params.dataset}]({reports}/REPORT.md)):")
     said = verdict_text(params, read_tables(params, root), whole=False)
     return f"{about}\n\n{said}\n{FIGURE.format(reports)}"
 
 
-def not_run(root: Path = Path()) -> str:
-    """How many comparisons of the paper no study here has made, and for want of which data."""
-    first = headline(read_csv(root / "reports" / "claims.csv"))
-    first = first[first.same_as.isna()]
-    waiting = first.data[first.verdict == "not run"].map(DATA).value_counts(sort=False)
-    if waiting.empty:
-        return "Nothing: each of the paper's claims was read from a study."
-    counted = ", ".join(f"{n} on {data}" for data, n in waiting.items())
-    return f"{waiting.sum()} of {len(first)} comparisons that the paper makes: {counted}."
+def ledger_line(root: Path = Path()) -> str:
+    """How many comparisons of the paper have each verdict, and on which data none was made."""
+    table = read_csv(root / "reports" / "claims.csv")
+    numbers, first = counts(table, "verdict"), headline(table)
+    said = ", ".join(f"{n} {verdict}" for verdict, n in numbers.items())
+    missing = first.data[first.same_as.isna() & (first.verdict == "not run")].map(DATA)
+    waiting = " and ".join(f"{n} on {data}" for data, n in missing.value_counts(sort=False).items())
+    ending = f" ({waiting})" if waiting else ""
+    return f"Of {sum(numbers.values())} comparisons that the paper makes: {said}{ending}."
 
 
 def results(params: Params, root: Path = Path()) -> str:
@@ -129,7 +129,7 @@ def pages(root: Path = Path()) -> dict[Path, str]:
     for data, params in deciding(root).items():
         text = updated(text, f"verdict of {data}", verdict(params, root))
         text = updated(text, f"table of {data}", results(params, root))
-    text = updated(text, "not run", not_run(root))
+    text = updated(text, "claims", ledger_line(root))
     return {readme: text, speed: updated(read_text(speed, CHECKOUT), "table of make bench",
                                          benchmarks(root))}
 

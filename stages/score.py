@@ -23,7 +23,7 @@ from tla.measure.stage import Job
 from tla.measure.suite import seed_rows, suite_metrics, suite_rows
 from tla.params import Params, UserError
 from tla.report.fill import fill
-from tla.report.labels import percent
+from tla.report.labels import eps_label, percent
 from tla.report.standing import (
     embedding_facts,
     masked_models,
@@ -121,7 +121,8 @@ def report(stage: Scored, rows: dict[str, pd.DataFrame]) -> str:
     if "detect" in rows:
         embedding = embedding_facts(params, rows["detect"], rows["neighbors"])
     template = Path(__file__).with_suffix(".md").read_text()
-    return fill(template, {"percent": percent, "area": area, "comma": "{:,}".format},
+    return fill(template, {"percent": percent, "area": area, "comma": "{:,}".format,
+                           "eps": eps_label},
                 params=params, name=stage.name, seed=stage.seed, digest=stage.loaded.digest,
                 shape=map(str, stage.data.shape), table=table, signs=signs, embedding=embedding,
                 masked=masked_models(params), masking_images=len(masking), saved=stage.save,

@@ -162,6 +162,11 @@ def test_tsne_maps_show_clean_and_adversarial_points_apart_in_the_colour_of_thei
         assert [tuple(c) for c in drawn.get_facecolors()[:3, :3]] == [
             plt.matplotlib.colors.to_rgb(CLASSES[label]) for label in part.label[:3]]
         assert [text.get_text() for text in axes.texts] == ["0", "1", "2"]
+        places = np.array([text.get_position() for text in axes.texts])
+        clean = table.loc[table.kind == "clean", ["x", "y"]]
+        for one, other in combinations(places, 2):    # whose middles are the same
+            assert (np.abs(one - other) > figures.CLEAR * np.ptp(clean, axis=0)).any()
+        assert np.abs(places).max() < 1.5
 
 
 def test_a_tsne_map_is_a_picture_whatever_the_number_of_points(tmp_path):

@@ -1,6 +1,7 @@
 """What REPORT.md, the headline and the verdicts say of rows that were drawn at random."""
 
 import copy
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -20,8 +21,9 @@ from tla.files import read_rows, write_arrays, write_metrics, write_rows
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
 from tla.measure.norms import at_radius, with_unions
 from tla.outcomes import Outcome
+from tla.params import Variant
 from tla.report.intact import seal
-from tla.report.labels import flagged, model_labels, outcome_label
+from tla.report.labels import eps_label, flagged, model_labels, outcome_label
 from tla.report.ledger import Claim, Summary, ledger
 from tla.report.signs import SIGNS
 from tla.report.text import (
@@ -325,6 +327,13 @@ def test_outcomes_have_readable_labels(outcome, expected):
     assert outcome_label(outcome) == expected
 
 
+@pytest.mark.parametrize(("eps", "expected"), [
+    (0.3, "0.3"), (0.1, "0.1"), (0.2, "0.2"), (8 / 255, "8/255"), (0.03137254901960784, "8/255"),
+    (0.0315, "0.0315")])
+def test_eps_is_short_or_so_many_grey_levels(eps, expected):
+    assert eps_label(eps) == expected
+
+
 def test_every_outcome_of_the_suite_has_a_label_of_its_own(tables):
     outcomes = set(tables["differences"].outcome) | set(tables["accuracy"].outcome)
     labels = {outcome_label(outcome) for outcome in outcomes}
@@ -354,6 +363,16 @@ LISTED = trials_of({    # before every method had a learning rate of its own
            "train.epochs=4 train.lr=0.02 train.weight_decay=0.1": (0.6, "")},
     "tla": {"methods.tla.margin_class=None methods.tla.lambda1=2.0": (0.5, ""),
             "methods.tla.margin_class=0.1 methods.tla.lambda1=4.0": (0.4, "")}})
+
+
+def test_a_pilot_links_to_the_tables_that_a_study_has_and_no_other(study, tables):
+    tried = Variant(models=["at"], seeds=[0], changes={"train.epochs": 1})
+    variants = dataclasses.replace(study.params.variants, part="validation", scale=None, gain=None,
+                                   attacks={"pgd": 9}, trained={"short": tried})
+    table = pd.DataFrame([{"variant": "short", "model": "at", "compute": 1e9, "outcome": "clean",
+                           "accuracy": 0.5, "images": 9, "seeds": 1}])
+    text = page(dataclasses.replace(study.params, variants=variants), tables | {"variants": table})
+    assert "[variants](tables/variants.csv) |" in text
 
 
 def test_without_trials_the_report_does_not_speak_of_any(study, tables):

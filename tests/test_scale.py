@@ -238,7 +238,7 @@ def test_a_pilot_has_a_line_a_recipe_with_what_it_changes(params):
     assert pilot(tried) and not pilot(params)
     text = (PARAMS.parent / "stages" / "report.md").read_text()
     template = text[text.index("{% if pilot %}"):text.index("## AutoAttack")]
-    filters = {"label": LABELS.get, "attack": str, "percent": percent, "comma": "{:,}".format}
+    filters = {"label": LABELS.get, "outcome": str, "percent": percent, "comma": "{:,}".format}
     text = fill(template, filters, pilot=pilot_lines(tried, table))
     assert "on 1,000 validation images and\n1 training seed;" in text
     assert "| short | nothing | AT | 2 | 75.0 | 25.0 |" in text

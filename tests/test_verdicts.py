@@ -1,5 +1,7 @@
 """The box at the head of a report, whatever the verdicts are."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from test_claims import AUC, COLUMNS, claim
@@ -26,7 +28,8 @@ def study(params, tmp_path, monkeypatch):
     folder = tmp_path / "reports" / "digits" / "tables"
     folder.mkdir(parents=True)
 
-    def box(lines, claims=CLAIMS, flags=(), whole=False, own=True, seen=1500):
+    def box(lines, claims=CLAIMS, flags=(), whole=False, own=True, seen=1500,
+            architecture="mlp"):
         differences = pd.DataFrame(lines, columns=COLUMNS)
         masking = pd.DataFrame([{"model": name, "cw": 0.0} | {
             f"flag_{sign}": (name, sign) in flags for sign in verdicts.SIGNS}
@@ -42,7 +45,8 @@ def study(params, tmp_path, monkeypatch):
                           claims=list(claims))
         monkeypatch.setattr(verdicts, "load_summary", lambda path: summary)
         tables = {"differences": differences, "masking": masking, "accuracy": accuracy}
-        text = verdict_text(params, tables, whole)
+        model = dataclasses.replace(params.model, architecture=architecture)
+        text = verdict_text(dataclasses.replace(params, model=model), tables, whole)
         assert all(each.startswith(">") for each in text.splitlines()), "the box falls apart"
         return " ".join(text.replace("\n>", "").split())
     return box
@@ -58,7 +62,7 @@ def test_it_says_the_verdict_whatever_that_is(difference, p, seeds, said, study)
     text = study([line(PGD, difference, p, seeds=seeds)])
     assert said in text and "1,500 test images" in text
     assert f"{seeds} training seed{'s' if seeds > 1 else ''}, 95 %" in text
-    assert "; network mlp " in text
+    assert ", network mlp " in text
     low, high = 100 * difference - 1, 100 * difference + 1
     assert f"{100 * difference:+.1f} [{low:+.1f}, {high:+.1f}] points** under PGD, restarts" in text
     outside = ", outside this interval" if difference < 0 else ""
@@ -80,6 +84,14 @@ def test_it_first_answers_in_plain_words(difference, p, own, answer, study):
     (1500, ", 1,500 test images"), (10_000, ", 1,500 of 10,000 test images")])
 def test_it_says_of_how_many_images_so_many_were_attacked(seen, said, study):
     assert said in study([line(PGD, 0.02, 0.001)], seen=seen).replace("comparisons, ", ", ")
+
+
+@pytest.mark.parametrize(("architecture", "smaller"), [
+    ("convnet", True), ("preact-resnet18", True), ("paper-convnet", False), ("wide-resnet", False)])
+def test_it_says_of_a_network_that_is_not_the_papers_that_it_is_smaller(
+        architecture, smaller, study):
+    text = study([line(PGD, 0.02, 0.001)], architecture=architecture)
+    assert (", smaller than the paper's." in text) == smaller
 
 
 def test_p_is_corrected_for_the_comparisons_of_the_study(study):

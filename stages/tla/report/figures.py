@@ -27,6 +27,7 @@ CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
 TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
 PANELS = 4      # in a row
+CLEAR = 0.09            # of a map's side is between two numbers
 SHOWN_BELOW = 12        # points below the worst method's best; trials beyond have no place
 ACCURACY = "accuracy, % (95 % interval)"
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
@@ -363,30 +364,46 @@ def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame
 
 def _tile(axes: Axes, pixels: np.ndarray, left: float, line: int, text: str, colour: str) -> None:
     top = 1.34 * line
-    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255, extent=(left, left + 1, top + 1, top))
+    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255, extent=(left, left + 1, top + 1, top),
+                interpolation="none")   # the SVG then holds their own pixels, not many more
     axes.text(left + 0.5, top - 0.06, text, ha="center", fontsize=8, color=colour)
 
 
 def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
     """Images in the plane, a column a model, clean ones above adversarial ones of the same map.
 
-    Coloured by true class, whose number stands at the middle of its clean images.
+    Coloured by true class, whose number stands near the middle of its clean images.
     """
     figure, grid = plt.subplots(len(KINDS), len(points), figsize=(7.2, 5.2), sharex="col",
                                 sharey="col", squeeze=False)
     for column, (model, table) in zip(grid.T, points.items(), strict=True):
-        middle = table[table.kind == "clean"].groupby("label")[["x", "y"]].median()
+        numbers = _numbers(table[table.kind == "clean"])
         for axes, (kind, text) in zip(column, KINDS.items(), strict=True):
             part = table[table.kind == kind]
             colours = [CLASSES[label % len(CLASSES)] for label in part.label]
             axes.scatter(part.x, part.y, c=colours, s=9, linewidths=0, alpha=0.8, rasterized=True)
-            for label, place in middle.iterrows():
-                axes.text(place.x, place.y, str(label), fontsize=10, ha="center", va="center",
-                          fontweight="bold", bbox={"color": "white", "alpha": 0.8, "pad": 0.8})
+            for label, place in numbers.items():
+                box = {"facecolor": "white", "edgecolor": CLASSES[label % len(CLASSES)],
+                       "alpha": 0.9, "pad": 1.2}
+                axes.text(*place, str(label), fontsize=10, ha="center", va="center",
+                          fontweight="bold", bbox=box)
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{model}: {text}", fontsize=9, loc="left")
             axes.grid(visible=False)
     return figure
+
+
+def _numbers(clean: pd.DataFrame) -> dict[int, np.ndarray]:
+    """Where each class's number stands: at its image next to its middle, off other numbers."""
+    room, found = CLEAR * np.ptp(clean[["x", "y"]], axis=0), {}
+    for label, own in clean.groupby("label"):
+        places = own[["x", "y"]].to_numpy()
+        away = np.abs(places - np.median(places, axis=0)).max(axis=1)
+        for place in places[np.argsort(away, kind="stable")]:
+            if all((np.abs(place - other) > room).any() for other in found.values()):
+                found[label] = place
+                break
+    return found
 
 
 def loss_surfaces(planes: dict[str, pd.DataFrame]) -> Figure:

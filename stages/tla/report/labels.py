@@ -1,5 +1,7 @@
 """How models, outcomes and numbers are called in tables and figures, and what is marked."""
 
+import math
+
 import pandas as pd
 
 from tla.outcomes import Outcome
@@ -16,6 +18,7 @@ ATTACKS = {
     "pgd": "PGD", "pgd-restarts": "PGD, restarts", "cw": "C&W", "cw-50": "C&W, confidence 50",
     "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
+AUTHORS = ("paper-convnet", "wide-resnet", "resnet50-tiny")     # the paper's networks
 QUERIES = ("autoattack", "square", "mismatch")  # they return one image and have one convention
 
 
@@ -51,6 +54,13 @@ def model_labels(params: Params) -> dict[str, str]:
 def network_label(params: Params) -> str:
     """'convnet 16-32-100': the architecture of every model of a study, and its widths."""
     return f"{params.model.architecture} {'-'.join(map(str, params.model.widths))}"
+
+
+def eps_label(eps: float) -> str:
+    """0.3 -> '0.3'; what is no short number but so many grey levels -> '8/255'."""
+    if float(f"{eps:.2g}") != eps and math.isclose(255 * eps, round(255 * eps)):
+        return f"{round(255 * eps)}/255"
+    return f"{eps:.4g}"
 
 
 def flagged(masking: pd.DataFrame) -> list[str]:

@@ -12,7 +12,16 @@ from tla.report.detection import works_against
 from tla.report.fill import fill
 from tla.report.gain import added, gain_facts
 from tla.report.intact import read_table
-from tla.report.labels import attack_label, attack_of, flagged, model_labels, percent, points
+from tla.report.labels import (
+    attack_label,
+    attack_of,
+    eps_label,
+    flagged,
+    model_labels,
+    outcome_label,
+    percent,
+    points,
+)
 from tla.report.pairs import headlined, pools
 from tla.report.published import forms, long_run, poster_auc, published, short_run
 from tla.report.scale import scale_facts
@@ -202,7 +211,8 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
     """
     label, leaking = model_labels(params), tables["label-leaking"]
     filters = {"percent": percent, "points": points, "comma": "{:,}".format, "area": area,
-               "resolved": resolved, "label": label.get, "attack": attack_of, "added": added}
+               "resolved": resolved, "label": label.get, "attack": attack_of, "added": added,
+               "outcome": outcome_label, "eps": eps_label}
     return fill(
         template, filters, params=params, distances=distances, signs=SIGNS,
         results=results_table(params, tables), verdict=verdict,

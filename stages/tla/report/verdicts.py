@@ -9,7 +9,7 @@ from tla.params import Params
 from tla.report.curves import is_of_norm
 from tla.report.fill import fill
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
-from tla.report.labels import outcome_label, p_value, percent
+from tla.report.labels import AUTHORS, outcome_label, p_value, percent
 from tla.report.ledger import EXPLORATORY, corrected, readings, to_come
 from tla.report.signs import SIGNS
 from tla.report.text import lookup
@@ -121,6 +121,7 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
     made = int((table.p_holm.notna() & table.same_as.isna()).sum())
     return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
             "topic": TOPICS[LEAD[0]], "pair": pair, "images": tables["accuracy"].images.max(),
+            "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
             "signs": alike({name: signs[name] for name in pair if name in signs}),
