@@ -388,7 +388,14 @@ def test_the_report_shows_the_best_trial_of_each_method_in_the_order_of_the_mode
     assert table[2:] == [
         ["AT", "2", "2", "methods.at.lr=0.002", "60.0", "1.0", "–"],
         ["TLA", "3", "2", "methods.tla.lr=0.01, mining.batch=50", "80.0", "1.0", "methods.tla.lr"]]
-    assert "](figures/tuning.png)" in text
+    assert "](figures/tuning.png)" in text and "is what params.yaml\nholds. ±" in text
+
+
+def test_what_all_trials_have_alike_is_said_once_and_not_of_the_best(study, tables):
+    short = DRAWN.assign(settings=DRAWN.settings + " train.epochs=5")
+    text = page(study.params, flag(tables) | {"trials": short})
+    assert "holds, but for what all trials have alike, to be short: train.epochs=5. ±" in text
+    assert text.count("train.epochs=5") == 1 and "| methods.at.lr=0.002 |" in text
 
 
 @pytest.mark.parametrize(("trials", "expected"), [

@@ -168,10 +168,18 @@ def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
 
 
 def trial_facts(params: Params, trials: pd.DataFrame) -> dict:
-    """What the template says of hyper-parameter trials: the best of each method, and how many."""
-    best = lookup(winners(trials), "method")
-    chosen = [best[name,] for name in params.models if (name,) in best]
-    return {"chosen": chosen, "trials": trials.groupby("method").size().to_dict()}
+    """What the template says of hyper-parameter trials: the best of each method, and how many.
+
+    alike: settings of every trial of every method, which the best are shown without.
+    """
+    best, chosen = lookup(winners(trials), "method"), []
+    settings = [set(text.split()) for text in trials.settings]
+    alike = set.intersection(*settings) if len(settings) > 1 else set()
+    for line in (best[name,] for name in params.models if (name,) in best):
+        own = [setting for setting in line["settings"].split() if setting not in alike]
+        chosen.append(line | {"settings": " ".join(own)})
+    return {"chosen": chosen, "alike": sorted(alike),
+            "trials": trials.groupby("method").size().to_dict()}
 
 
 def pilot(params: Params) -> bool:
