@@ -51,14 +51,19 @@ def verdict(params: Params, root: Path = Path()) -> str:
 
 
 def ledger_line(root: Path = Path()) -> str:
-    """How many comparisons of the paper have each verdict, and on which data none was made."""
+    """How many comparisons of the paper have each verdict; which are decided, what data waits."""
     table = read_csv(root / "reports" / "claims.csv")
     numbers, first = counts(table, "verdict"), headline(table)
-    said = ", ".join(f"{n} {verdict}" for verdict, n in numbers.items())
-    missing = first.data[first.same_as.isna() & (first.verdict == "not run")].map(DATA)
-    waiting = " and ".join(f"{n} on {data}" for data, n in missing.value_counts(sort=False).items())
-    ending = f" ({waiting})" if waiting else ""
-    return f"Of {sum(numbers.values())} comparisons that the paper makes: {said}{ending}."
+    first, said = first[first.same_as.isna()], []
+    for verdict, n in numbers.items():
+        of, named = first[first.verdict == verdict], []
+        if verdict in ("confirmed", "contradicted"):
+            named = list(of.claim)
+        elif verdict == "not run":
+            waiting = of.data.map(DATA).value_counts(sort=False)
+            named = [f"{k} on {data}" for data, k in waiting.items()]
+        said.append(f"{n} {verdict} ({', '.join(named)})" if named else f"{n} {verdict}")
+    return f"Of {sum(numbers.values())} comparisons that the paper makes: {', '.join(said)}."
 
 
 def results(params: Params, root: Path = Path()) -> str:

@@ -57,6 +57,15 @@ def test_the_readme_says_how_many_weights_the_networks_have():
     assert said.format(**found) in " ".join((ROOT / "README.md").read_text().split())
 
 
+def test_the_readme_names_every_claim_that_is_decided():
+    text = (ROOT / "README.md").read_text()
+    claims = pd.read_csv(ROOT / "reports" / "claims.csv")
+    for verdict in ("confirmed", "contradicted"):
+        decided = claims[(claims.verdict == verdict) & claims.same_as.isna()].claim.unique()
+        named = re.search(rf" {len(decided)} {verdict}(?: \((.*?)\))?,", text)[1]
+        assert (named or "") == ", ".join(decided)
+
+
 def test_words_of_the_readme_are_defined_before_they_are_used():
     text = (ROOT / "README.md").read_text()
     for word, meaning in (("TLA", "**TLA**, the paper's method"), ("AT", "(**AT**: cross-entropy"),
