@@ -85,7 +85,7 @@ def test_pictures_and_linked_files_stand_inside_the_page_under_names_of_their_st
     folder, files = tmp_path / "digits", {}
     (folder / "figures").mkdir(parents=True)
     (folder / "splits.csv").write_text("a,b\n")
-    drawn = '<svg width="1">\n<text fill="#fff">1 % &lt; "ä"</text></svg>'
+    drawn = '<svg width="1">\n<text fill="#fff">1 %25 &lt; "ä"</text></svg>'
     (folder / "figures" / "bars.svg").write_text(drawn)
     text = ("# Digits\n\n## Two, or more\n\n[splits](splits.csv), [here](#two-or-more), "
             "[claims](../claims.md)\n\n![Bars](figures/bars.png)\n")
