@@ -13,31 +13,23 @@ from tla.report import figures
 from tla.report.fill import fill
 from tla.report.hypotheses import Summary, load_studies, load_summary, path_of
 from tla.report.labels import outcome_label, p_value
-from tla.report.ledger import counts, headline, ledger, unread
+from tla.report.ledger import counts, headline, ledger, left_out, lies, unread
 from tla.report.text import read_tables
-from tla.report.verdicts import verdict_text
+from tla.report.verdicts import topic_of, verdict_text
 from tla.train.methods import load_study
 
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
-BRIEF = ["claim", "verdict", "uncorrected", "data", "network", "the paper says", "published",
-         "ours", "95 % interval", "had to exceed", "published lies", "p",
+BRIEF = ["claim", "verdict", "uncorrected", "data", "study", "network", "the paper says",
+         "published", "ours", "95 % interval", "had to exceed", "published lies", "p",
          "p (Holm)", "seeds won", "images"]
-AXES = {"accuracy": "points of accuracy", "auc": "points of AUC"}    # cost has percent
-ALL = ["claim", "verdict", "uncorrected", "study", "network", "measured by", *BRIEF[5:], "data"]
+AXES = dict.fromkeys(("attack", "clean", "norms"), "points of accuracy") | {
+    "knn": "points of accuracy of retrieval", "auc": "points of AUC"}       # of a topic
+ALL = ["claim", "verdict", "uncorrected", "study", "network", "measured by", *BRIEF[6:], "data"]
 
 
 def number(value: float, form: str) -> str:
     """A number as text, empty where there is none."""
     return "" if pd.isna(value) else form.format(value)
-
-
-def lies(line) -> str:
-    """Where the published value lies, seen from our interval."""
-    if pd.isna(line.low) or pd.isna(line.published):
-        return ""
-    if line.published > line.high:
-        return "above"
-    return "below" if line.published < line.low else "inside"
 
 
 def called(line) -> str:
@@ -48,6 +40,8 @@ def called(line) -> str:
 def cells(line) -> dict[str, str]:
     """What a line of the ledger says, as text; empty where there is nothing to say."""
     wanting = line.resolvable if line.uncorrected == "not resolved" else math.nan
+    if line.verdict == "not resolved":
+        wanting = line.resolvable_corrected
     return {
         "claim": called(line), "verdict": line.verdict, "uncorrected": line.uncorrected,
         "data": DATA[line.data], "study": line.study,
@@ -116,6 +110,7 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary, said: dict[st
     return fill(template, {"outcome": outcome_label}, total=len(first), said=said,
                 level=summary.level,
                 counts=counts(table, "verdict"), uncorrected=counts(table, "uncorrected"),
+                left_out=left_out(table),
                 same=[called(line) for line in first[first.same_as.notna()].itertuples()],
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],
@@ -134,11 +129,17 @@ def counted(table: pd.DataFrame) -> dict[str, int]:
 
 
 def drawn_lines(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
-    """The headlines that the figure shows: each comparison once, cost and what was not run not."""
-    first, kinds = headline(table), {claim.id: claim.kind for claim in summary.claims}
-    images = [number(n, ", {:,.0f} images") for n in first.images]
-    lines = first.assign(label=first.claim + "  " + first.says + images,
-                         panel=[AXES.get(kinds[claim]) for claim in first.claim])
+    """The headlines that the figure shows: each comparison once, cost and what was not run not.
+
+    Accuracy of retrieval has a panel of its own, as its differences dwarf the others.
+    """
+    first = headline(table)
+    claims, labels, panels = {claim.id: claim for claim in summary.claims}, [], []
+    for line in first.itertuples():
+        of = "" if line.data == "any" else f"{DATA[line.data]}: "
+        labels.append(f"{line.claim}  {of}{line.says}{number(line.images, ', {:,.0f} images')}")
+        panels.append(AXES.get(topic_of(claims[line.claim])))
+    lines = first.assign(label=labels, panel=panels)
     return lines[(lines.verdict != "not run") & lines.same_as.isna() & lines.panel.notna()]
 
 

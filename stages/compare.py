@@ -44,6 +44,7 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
         outcomes[model] = tables.with_mismatch(found, mismatch.get(model))
     shared = params.data.folds is None
     return {"accuracy": by_model(attacked, tables.accuracy_lines),
+            "seeds": by_model(suite, tables.seed_lines),
             "distances": by_model(norms, distances_line),
             "autoattack": by_model(suite, tables.autoattack_line),
             "survivors": survivors_table(suite, params),

@@ -15,7 +15,7 @@ from tla.params import Params, UserError
 from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_text
 from tla.report.labels import attack_of, eps_label, percent, points
-from tla.report.ledger import counts, headline
+from tla.report.ledger import counts, headline, left_out
 from tla.report.text import lookup, read_tables, sample_heads
 from tla.report.verdicts import LEAD, READING, verdict_text
 from tla.train.methods import label, load_study
@@ -58,11 +58,13 @@ def ledger_line(root: Path = Path()) -> str:
     for verdict, n in numbers.items():
         of, named = first[first.verdict == verdict], []
         if verdict in ("confirmed", "contradicted"):
-            named = list(of.claim)
+            named = [f"{line.claim}: {line.says}" for line in of.itertuples()]
         elif verdict == "not run":
             waiting = of.data.map(DATA).value_counts(sort=False)
             named = [f"{k} on {data}" for data, k in waiting.items()]
-        said.append(f"{n} {verdict} ({', '.join(named)})" if named else f"{n} {verdict}")
+        elif verdict == "not resolved":
+            named = [f"in {left_out(table)} the paper's number is outside our 95 % interval"]
+        said.append(f"{n} {verdict} ({'; '.join(named)})" if named else f"{n} {verdict}")
     return f"Of {sum(numbers.values())} comparisons that the paper makes: {', '.join(said)}."
 
 

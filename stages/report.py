@@ -15,6 +15,7 @@ from tla.params import Params
 from tla.report import figures
 from tla.report.curves import curve_lines
 from tla.report.intact import read_table
+from tla.report.labels import class_names
 from tla.report.pairs import pools
 from tla.report.published import forms, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
@@ -177,8 +178,9 @@ def draw_embedding(folder: Path, params: Params) -> None:
         maps[label(name, params)] = read_csv(represented / name / "tsne.csv")
     for name in SCORED:
         planes[label(name, params)] = read_csv(represented / name / "surface.csv")
-    figures.save(figures.neighbor_grid(tiles, captions), folder / "figures", "neighbors")
-    figures.save(figures.tsne_maps(maps), folder / "figures", "tsne")
+    classes = class_names(params.data.source, 1 + max(maps[label("um", params)].label))
+    figures.save(figures.neighbor_grid(tiles, captions, classes), folder / "figures", "neighbors")
+    figures.save(figures.tsne_maps(maps, classes), folder / "figures", "tsne")
     figures.save(figures.loss_surfaces(planes), folder / "figures", "loss-surface")
 
 

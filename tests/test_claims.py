@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 from test_pipeline import FLOORS, NEUTRAL, closure, floor
 
 from claims import boxes, called, cells, counted, markdown
@@ -23,7 +24,16 @@ from tla.report.hypotheses import (
     studied,
 )
 from tla.report.intact import seal
-from tla.report.ledger import corrected, counts, headline, ledger, measured, unread, verdict
+from tla.report.ledger import (
+    corrected,
+    counts,
+    headline,
+    ledger,
+    left_out,
+    measured,
+    unread,
+    verdict,
+)
 from tla.report.statistics import margin_p
 from tla.train.methods import load_study
 
@@ -154,6 +164,18 @@ def test_where_the_published_value_lies(study):
     assert lies == ["inside", "above", "below"]
 
 
+def test_unresolved_comparisons_that_leave_the_published_value_out_are_counted_once(study):
+    """One outside, the same under another number, one inside, and a resolved one outside."""
+    of_alp = {"baseline": "alp", "primary": "cw_last", "secondary": []}
+    claims = [claim(id="C96", published=4.0, **of_alp),
+              claim(id="C97", published=5.0, same_as="C96", **of_alp),
+              claim(id="C98", published=50.0, **of_alp | {"baseline": "um"}),
+              claim(id="C99", published=9.0)]
+    table = ledger(summary_of(*claims), {"digits": study})
+    assert headline(table).verdict.tolist() == [*["not resolved"] * 3, "contradicted"]
+    assert left_out(table) == 1
+
+
 def test_the_ledger_puts_own_data_first_and_other_data_beside(study):
     claims = [claim(), claim(id="C98", data="cifar10"),
               claim(id="C97", published=-1.0, same_as="C99")]
@@ -234,10 +256,13 @@ def test_holm_is_within_a_study():
         "claim": ["A", "B", "A", "C"], "same_as": [None] * 4, "study": ["a", "a", "b", ""],
         "p": [0.01, 0.04, 0.03, np.nan], "own_data": True, "seeds": [3, 3, 3, np.nan],
         "verdict": ["confirmed"] * 3 + ["not run"], "uncorrected": ["confirmed"] * 3 + ["not run"],
-        "low": [0.0] * 4, "high": [1.0] * 4}), summary_of(claim()))
+        "low": [0.0] * 4, "high": [1.0] * 4, "standard_error": [0.4, 0.4, 0.4, np.nan],
+        "degrees_of_freedom": [4.0, 4.0, 4.0, np.nan]}), summary_of(claim()))
     assert table.p_holm[:3].tolist() == pytest.approx([0.02, 0.04, 0.03])
     assert np.isnan(table.p_holm[3])
     assert table.verdict.tolist() == ["confirmed"] * 3 + ["not run"]
+    of_two, alone = 0.4 * stats.t.ppf([1 - 0.05 / 2 / 2, 1 - 0.05 / 2], 4)
+    assert table.resolvable_corrected[:3].tolist() == pytest.approx([of_two, of_two, alone])
 
 
 def test_a_comparison_still_to_come_counts_as_one_without_effect(study):
@@ -247,6 +272,8 @@ def test_a_comparison_still_to_come_counts_as_one_without_effect(study):
                   not_measured={"digits": "it is too weak"})
     table = ledger(summary_of(claim(), missing, again), {"digits": study})
     assert headline(table).p_holm.tolist()[0] == pytest.approx(2 * 0.02)
+    wide = 0.4 * stats.t.ppf(1 - 0.05 / 2 / 2, 4)
+    assert headline(table).resolvable_corrected[0] == pytest.approx(wide)
     assert headline(table).verdict.tolist() == ["contradicted", "not run", "not run"]
 
 

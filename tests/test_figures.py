@@ -10,12 +10,13 @@ from committed import ROOT, STUDIES
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
-from claims import drawn_lines
+from claims import AXES, drawn_lines
 from report import draw_trials, drawings
 from tla.files import read_csv
 from tla.report import figures
 from tla.report.figures import CLASSES, STYLE, SWEEP, VERDICTS
 from tla.report.hypotheses import load_summary
+from tla.report.labels import class_names
 from tla.report.pairs import pools
 from tla.report.text import read_tables
 from tla.report.tuning import read_trials, winners
@@ -154,8 +155,8 @@ def maps(n=400):
 
 def test_tsne_maps_show_clean_and_adversarial_points_apart_in_the_colour_of_their_class():
     table = maps()
-    figure = figures.tsne_maps({"AT": table, "TLA": table})
-    assert len(figure.axes) == 4
+    figure = figures.tsne_maps({"AT": table, "TLA": table}, ["0", "1", "2"])
+    assert len(figure.axes) == 4 and figure.get_supxlabel() == ""
     for axes, kind in zip(figure.axes, ("clean", "clean", "adv", "adv"), strict=True):
         part, (drawn,) = table[table.kind == kind], axes.collections
         assert (drawn.get_offsets() == part[["x", "y"]].to_numpy()).all()
@@ -169,8 +170,13 @@ def test_tsne_maps_show_clean_and_adversarial_points_apart_in_the_colour_of_thei
         assert np.abs(places).max() < 1.5
 
 
+def test_classes_that_are_no_numbers_are_named_below_a_map():
+    figure = figures.tsne_maps({"AT": maps()}, ["plane", "car", "bird"])
+    assert figure.get_supxlabel() == "0 plane, 1 car, 2 bird"
+
+
 def test_a_tsne_map_is_a_picture_whatever_the_number_of_points(tmp_path):
-    figures.save(figures.tsne_maps({"AT": maps(30_000)}), tmp_path, "tsne")
+    figures.save(figures.tsne_maps({"AT": maps(30_000)}, ["0", "1", "2"]), tmp_path, "tsne")
     text = (tmp_path / "tsne.svg").read_text()
     assert len(re.findall("<image", text)) == 2 and len(text) < 2e6
     assert len(re.findall("<use", text)) < 100
@@ -182,10 +188,12 @@ def test_a_query_stands_clean_and_attacked_before_what_it_retrieves():
     tiles = np.arange(2 * 4 * 9, dtype=float).reshape(2, 4, 3, 3)
     captions = pd.DataFrame({"query": [3, 5], "predicted": [8, 5], "retrieved_1": [3, 5],
                              "retrieved_2": [8, 5]})
-    figure = figures.neighbor_grid({"AT": tiles, "TLA": tiles}, {"AT": captions, "TLA": captions})
+    figure = figures.neighbor_grid({"AT": tiles, "TLA": tiles},
+                                   {"AT": captions, "TLA": captions},
+                                   class_names("cifar10", 10))
     axes = figure.axes[0]
     said = [text.get_text() for text in axes.texts]
-    assert said == ["clean 3", "read as 8", "3 ✓", "8 ✗", "clean 5", "read as 5", "5 ✓", "5 ✓"]
+    assert said == ["cat", "as ship", "cat ✓", "ship ✗", "dog", "as dog", "dog ✓", "dog ✓"]
     for image, tile in zip(axes.images, tiles.reshape(-1, 3, 3), strict=True):
         assert (np.asarray(image.get_array()) == tile).all()
 
@@ -246,7 +254,7 @@ def test_no_figure_of_a_study_is_cut_off_or_has_texts_on_each_other(
 def test_the_figure_of_the_claims_is_not_cut_off_and_has_no_texts_on_each_other():
     table = read_csv(ROOT / "reports" / "claims.csv")
     lines = drawn_lines(table, load_summary(ROOT / "experiments" / "summary" / "params.yaml"))
-    assert lines.claim.is_unique and lines.panel.isin(["points of accuracy", "points of AUC"]).all()
+    assert lines.claim.is_unique and lines.panel.isin(set(AXES.values())).all()
     figure = figures.claim_forest(lines)
     assert not is_cut_off(figure) and overlaps(figure) == []
 

@@ -61,9 +61,10 @@ def test_the_readme_names_every_claim_that_is_decided():
     text = (ROOT / "README.md").read_text()
     claims = pd.read_csv(ROOT / "reports" / "claims.csv")
     for verdict in ("confirmed", "contradicted"):
-        decided = claims[(claims.verdict == verdict) & claims.same_as.isna()].claim.unique()
+        decided = claims[(claims.verdict == verdict) & claims.same_as.isna()]
+        decided = (decided.claim + ": " + decided.says).drop_duplicates()
         named = re.search(rf" {len(decided)} {verdict}(?: \((.*?)\))?,", text)[1]
-        assert (named or "") == ", ".join(decided)
+        assert (named or "") == "; ".join(decided)
 
 
 def test_words_of_the_readme_are_defined_before_they_are_used():

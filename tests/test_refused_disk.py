@@ -119,7 +119,7 @@ def reports(tmp_path_factory, raw_params):
     """A study of random rows, and in another folder the committed reports."""
     rows, folder = tmp_path_factory.mktemp("rows"), tmp_path_factory.mktemp("reports")
     write_random_rows(rows, raw_params, SCORED)
-    shutil.copytree(ROOT / "reports" / "digits", rows / "reports" / "digits")
+    shutil.copytree(ROOT / "reports" / "digits", rows / "reports" / "digits", dirs_exist_ok=True)
     for name in ("params.yaml", "README.md", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     for name in ("experiments", "reports", "docs", "stages"):

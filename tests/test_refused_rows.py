@@ -32,7 +32,6 @@ def folders(tmp_path_factory, raw_params):
     """A study of random rows without reports, and the committed reports with what they say of."""
     rows, reports = tmp_path_factory.mktemp("rows"), tmp_path_factory.mktemp("reports")
     write_random_rows(rows, raw_params, SCORED)
-    (rows / "reports" / "digits").mkdir(parents=True)
     for name in ("params.yaml", "README.md"):
         shutil.copy(ROOT / name, reports)
     for name in ("experiments", "reports", "docs", "stages"):

@@ -17,13 +17,13 @@ from sklearn.metrics import roc_auc_score
 import compare
 import report
 from report import headline
-from tla.files import read_rows, write_arrays, write_metrics, write_rows
+from tla.files import read_rows, write_arrays, write_metrics, write_rows, write_table
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
 from tla.measure.norms import at_radius, with_unions
 from tla.outcomes import Outcome
 from tla.params import Variant
 from tla.report.intact import seal
-from tla.report.labels import eps_label, flagged, model_labels, outcome_label
+from tla.report.labels import eps_label, flagged, model_labels, outcome_label, percent
 from tla.report.ledger import Claim, Summary, ledger
 from tla.report.signs import SIGNS
 from tla.report.text import (
@@ -34,6 +34,7 @@ from tla.report.text import (
     resolved,
     results_table,
     sample_heads,
+    seed_facts,
     shown_outcomes,
     spread,
 )
@@ -179,6 +180,15 @@ def aware_rows(rng, seen, params):
     return pd.concat(found)
 
 
+def training_log(params):
+    """Of three epochs, the first of which was not validated; the second has the best network."""
+    parts = [pd.DataFrame({"seed": seed, "epoch": [1, 2, 3], "loss": 1.0,
+                           "validation_robust_accuracy": [np.nan, 0.7, 0.7],
+                           "validation_clean_accuracy": [np.nan, 0.9, 0.8]})
+             for seed in params.seeds]
+    return pd.concat(parts)
+
+
 def write_random_rows(folder, raw_params, models):
     """Random rows of a study of these models, and its params.yaml; returns the parameters."""
     plain = copy.deepcopy(raw_params)
@@ -202,6 +212,8 @@ def write_random_rows(folder, raw_params, models):
         if model in params.represent.models:
             for name, rows in embedding_rows(rng, suite, params).items():
                 write_rows(data / "embedding" / model / f"{name}.csv.gz", rows)
+        write_table(folder / "reports" / "digits" / "training" / f"{model}.csv",
+                    training_log(params))
     write_rows(data / "rows" / "transfer.csv.gz", transfer_rows(rng, params))
     return params
 
@@ -211,7 +223,6 @@ def study(tmp_path_factory, raw_params):
     """The parameters and the folder of a study whose rows are random; `compare` was run there."""
     folder = tmp_path_factory.mktemp("study")
     params = write_random_rows(folder, raw_params, MODELS)
-    (folder / "reports").mkdir()
     shutil.copy(PARAMS.parent / "reports" / "published.csv", folder / "reports")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -388,13 +399,13 @@ def test_the_report_shows_the_best_trial_of_each_method_in_the_order_of_the_mode
     assert table[2:] == [
         ["AT", "2", "2", "methods.at.lr=0.002", "60.0", "1.0", "–"],
         ["TLA", "3", "2", "methods.tla.lr=0.01, mining.batch=50", "80.0", "1.0", "methods.tla.lr"]]
-    assert "](figures/tuning.png)" in text and "is what params.yaml\nholds. ±" in text
+    assert "](figures/tuning.png)" in text and "is what params.yaml holds.\n" in text
 
 
 def test_what_all_trials_have_alike_is_said_once_and_not_of_the_best(study, tables):
     short = DRAWN.assign(settings=DRAWN.settings + " train.epochs=5")
     text = page(study.params, flag(tables) | {"trials": short})
-    assert "holds, but for what all trials have alike, to be short: train.epochs=5. ±" in text
+    assert "holds, but for what all trials have alike, to be short: train.epochs=5.\n" in text
     assert text.count("train.epochs=5") == 1 and "| methods.at.lr=0.002 |" in text
 
 
@@ -411,7 +422,7 @@ def test_every_trial_is_a_point_and_the_best_of_its_method_is_marked(
     found = {}
     for axes in figures[0].axes:
         others, best = ([float(x) for x in line.get_xdata()] for line in axes.lines
-                        if line.get_marker() in "oD")
+                        if line.get_marker() in "o*")
         found[axes.get_title(loc="left")] = axes.get_xlabel(), others, best
     assert found == expected
 
@@ -427,19 +438,32 @@ def test_the_results_table_by_hand(study, tables, suites):
     per_seed = rows.clean.groupby(rows.seed).mean()
     assert line["method"] == "ALP" and line["clean"] == f"{100 * per_seed.mean():.1f}"
     assert line["PGD-2000"] == f"{100 * rows['pgd_2000_last'].mean():.1f}"
-    assert line["AutoAttack (20)"] == f"{100 * rows['autoattack_worst'].mean():.1f}"
-    assert line["robust (10)"] == f"{100 * rows.robust.mean():.1f}"
+    assert line["AutoAttack (20; 1 seed)"] == f"{100 * rows['autoattack_worst'].mean():.1f}"
+    assert line["robust (10; 1 seed)"] == f"{100 * rows.robust.mean():.1f}"
     robust = tables["accuracy"].query("model == 'alp' and outcome == 'robust'").iloc[0]
     interval = f"{100 * robust.low:.1f}–{100 * robust.high:.1f}"
     assert line["robust, 95 % interval"] == interval
     assert line["robust, over seeds"] == "–"        # of one seed
 
 
-def test_heads_count_the_images_of_attacks_that_saw_a_sample(study, tables):
+def test_heads_count_images_and_seeds_where_an_attack_saw_not_all(study, tables):
     heads = sample_heads(study.params, tables["accuracy"])
     assert list(heads) == list(shown_outcomes(study.params)) and list(heads)[-1] == "robust"
-    assert (heads["autoattack_worst"], heads["robust"]) == ("AutoAttack (20)", "robust (10)")
+    assert (heads["autoattack_worst"], heads["robust"]) == (
+        "AutoAttack (20; 1 seed)", "robust (10; 1 seed)")
     assert heads["clean"] == "clean" and heads["white-box"] == "white-box union"
+
+
+def test_each_training_seed_stands_by_itself_with_the_epoch_of_its_checkpoint(study, tables):
+    """The log has the best network in the second of three epochs."""
+    suite, params = read_rows(study.data / "rows" / "tla" / "suite.csv.gz"), study.params
+    means = suite.groupby("seed")[["clean", "pgd-restarts_last"]].mean()
+    line = next(each for each in seed_facts(params, tables) if each["model"] == "tla")
+    assert line["epochs"] == "2, 2, 2, 2, 2" and set(tables["epochs"].epochs) == {3}
+    assert line["clean"] == ", ".join(percent(means.clean[seed]) for seed in params.seeds)
+    attacked = means["pgd-restarts_last"]
+    assert line["attacked"] == ", ".join(percent(attacked[seed]) for seed in params.seeds)
+    assert f"| TLA | {line['epochs']} | {line['clean']} |" in page(params, tables)
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head(study, tables):
@@ -497,7 +521,7 @@ def test_the_report_says_which_detector_only_works_against_the_unaware(study, ta
 
 @pytest.mark.parametrize(("low", "high", "said"), [
     (0.01, 0.2, "more often than AT's, +10.0"), (-0.2, -0.01, "less often than AT's, +10.0"),
-    (-0.1, 0.3, "not resolvably more or less often than AT's, +10.0")])
+    (-0.1, 0.3, "as often, as far as the interval tells, as AT's, +10.0")])
 def test_the_report_says_what_moved_queries_show_of_the_metric(low, high, said, study, tables):
     table = tables["differences"].copy()
     line = (table.model == "tla") & (table.baseline == "at") & (table.outcome == "mismatch_last")

@@ -190,11 +190,11 @@ def test_what_is_said_of_the_authors_network_follows_from_the_trends(rising, par
     text = section(params, table_of({}), trends_of(rising))
     assert "span a factor of 1e+03 in compute, and training TLA with the authors' network" in text
     assert "and steps takes 50" in text
-    assert ("no difference grows resolvably" in text) == (not rising)
+    assert ("no difference grows with compute beyond its interval" in text) == (not rising)
     assert ("would be no surprise" in text) == bool(rising)
     for series, baseline in rising:
         assert f"TLA against {LABELS[baseline]}, {series}" in text
-    assert text.count("(resolved: yes, higher)") == len(rising)
+    assert text.count("(excludes 0: yes, higher)") == len(rising)
 
 
 def test_without_a_published_number_or_the_authors_compute_none_is_named(params):
@@ -239,7 +239,8 @@ def test_a_pilot_has_a_line_a_recipe_with_what_it_changes(params):
     text = (PARAMS.parent / "stages" / "report.md").read_text()
     template = text[text.index("{% if pilot %}"):text.index("## AutoAttack")]
     filters = {"label": LABELS.get, "outcome": str, "percent": percent, "comma": "{:,}".format}
-    text = fill(template, filters, pilot=pilot_lines(tried, table))
-    assert "on 1,000 validation images and\n1 training seed;" in text
+    text = fill(template, filters, pilot=pilot_lines(tried, table), params=tried)
+    assert "on 1,000 validation images, those that picked" in text
+    assert "and 1 training seed." in text
     assert "| short | nothing | AT | 2 | 75.0 | 25.0 |" in text
     assert "| wide | model.widths: [8, 4], attack.steps: 3 | AT | 2 | 75.0 | 25.0 |" in text

@@ -7,6 +7,7 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 from tla.report.statistics import (
+    Case,
     auc_difference,
     holm,
     margin_p,
@@ -181,12 +182,13 @@ def test_a_test_on_the_standard_error_is_as_cautious_as_the_interval_and_p(share
 
 def scored(rng, n, shift):
     abnormal = rng.random(n) < 0.3
-    return abnormal, np.round(rng.normal(size=n) - shift * abnormal, 1)      # rounded: ties
+    score = np.round(rng.normal(size=n) - shift * abnormal, 1)      # rounded: ties
+    return Case(abnormal, score, np.arange(n))
 
 
 def test_weighted_auc_is_that_of_scikit_learn_on_repeated_images():
     rng = np.random.default_rng(0)
-    abnormal, score = scored(rng, 200, 1.0)
+    abnormal, score, _ = scored(rng, 200, 1.0)
     weights = rng.integers(0, 4, 200)
     expected = roc_auc_score(np.repeat(abnormal, weights), -np.repeat(score, weights))
     assert weighted_auc(abnormal, score, weights) == pytest.approx(expected)
@@ -198,7 +200,8 @@ def two_models(rng, seeds, n, shared, spread):
         cases = []
         for wrong, common in images:
             noise, lower = rng.normal(size=n), shift + spread * rng.normal()
-            cases.append((wrong, common + 0.5 * noise - lower * wrong))
+            score = common + 0.5 * noise - lower * wrong
+            cases.append(Case(wrong, score, np.arange(n)))
         return cases
 
     images = [(rng.random(n) < 0.4, rng.normal(size=n)) for _ in range(1 if shared else seeds)]
@@ -235,6 +238,20 @@ def test_the_standard_error_of_one_seed_is_the_spread_of_fresh_images():
     assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.12)
 
 
+def test_scores_of_one_image_are_drawn_together():
+    """Each image twice, with its clean score and its adversarial one: as many images, not twice."""
+    rng, gains, errors = np.random.default_rng(7), [], []
+    for repetition in range(300):
+        common = rng.normal(size=100)
+        both = np.concatenate([common, common])
+        a, b = (Case(np.repeat([False, True], 100), both + spread * rng.normal(size=200),
+                     np.tile(np.arange(100), 2)) for spread in (0.5, 1.0))
+        found = auc_difference([a], [b], True, 40, repetition)
+        gains.append(found["difference"])
+        errors.append(found["standard_error"])
+    assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.12)
+
+
 def test_a_clear_gain_in_auc_is_resolved():
     rng = np.random.default_rng(4)
     a, b = ([scored(rng, 2000, shift) for _ in range(3)] for shift in (2.0, 0.5))
@@ -247,7 +264,8 @@ def test_folds_of_unequal_size_are_each_resampled_by_themselves():
     a, b = ([scored(rng, n, shift) for n in (300, 299)] for shift in (1.5, 0.5))
     found, gains = auc_difference(a, b, False, 50, 0), []
     for ahead, behind in zip(a, b, strict=True):
-        gains.append(roc_auc_score(ahead[0], -ahead[1]) - roc_auc_score(behind[0], -behind[1]))
+        gains.append(roc_auc_score(ahead.abnormal, -ahead.score)
+                     - roc_auc_score(behind.abnormal, -behind.score))
     assert found["difference"] == pytest.approx(np.mean(gains))
     assert found["low"] < found["difference"] < found["high"]
 
@@ -255,7 +273,7 @@ def test_folds_of_unequal_size_are_each_resampled_by_themselves():
 def test_against_chance_it_is_the_area_minus_a_half():
     rng = np.random.default_rng(3)
     a = [scored(rng, 300, 1.0) for _ in range(3)]
-    chance = [(abnormal, np.zeros(len(abnormal))) for abnormal, _ in a]
+    chance = [case._replace(score=np.zeros(300)) for case in a]
     found = auc_difference(a, chance, True, 50, 0)
-    expected = np.mean([roc_auc_score(abnormal, -score) for abnormal, score in a]) - 0.5
+    expected = np.mean([roc_auc_score(case.abnormal, -case.score) for case in a]) - 0.5
     assert found["difference"] == pytest.approx(expected) and found["low"] > 0

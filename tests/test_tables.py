@@ -369,17 +369,19 @@ def test_auc_counts_ordered_pairs():
 
 
 def test_misclassified_sets_wrong_against_right_adversarial_images():
-    abnormal, score = detection.case(TABLE, "misclassified", "softmax")
-    assert abnormal.tolist() == [False, True, True, False]
-    assert score.tolist() == [0.5, 0.4, 0.3, 0.35]
+    found = detection.case(TABLE, "misclassified", "softmax")
+    assert found.abnormal.tolist() == [False, True, True, False]
+    assert found.score.tolist() == [0.5, 0.4, 0.3, 0.35]
+    assert found.image.tolist() == [0, 1, 2, 3]
 
 
 def test_adversarial_sets_fooling_images_against_clean_correct_ones():
     """The last image was wrong before the attack, so it counts on neither side."""
     rows = TABLE.assign(adv_pred=[0, 1, 0, 0])
-    abnormal, score = detection.case(rows, "adversarial", "softmax")
-    assert abnormal.tolist() == [False] * 3 + [True] * 2
-    assert score.tolist() == [0.9, 0.8, 0.7, 0.4, 0.3]
+    found = detection.case(rows, "adversarial", "softmax")
+    assert found.abnormal.tolist() == [False] * 3 + [True] * 2
+    assert found.score.tolist() == [0.9, 0.8, 0.7, 0.4, 0.3]
+    assert found.image.tolist() == [0, 1, 2, 1, 2]
 
 
 def areas(rows, least):
@@ -458,7 +460,10 @@ def test_differences_of_auc_have_a_line_where_they_are_undefined(params):
     made = {"tla": rows, "at": rows.assign(adv_pred=rows.label), "um": rows}
     found = detection.auc_differences(made, pairs, few)
     assert list(found) == detection.AUC_COLUMNS
-    assert len(found) == 2 * len(factors) * len(detection.SCORES)
+    assert len(found) == 2 * len(factors) * 2 * len(detection.SCORES)
+    fooling = found.score.str.endswith("-fooling")
+    assert fooling.sum() == len(found) / 2
+    found = found[~fooling]
     nothing = found[found.baseline == "at"]         # it is never wrong
     assert nothing[["difference", "low", "high", "p", "seeds_won"]].isna().all(axis=None)
     assert set(nothing.images) == {40} and set(nothing.seeds) == {2}

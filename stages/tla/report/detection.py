@@ -38,16 +38,16 @@ def roc_on_grid(abnormal: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def case(rows: pd.DataFrame, task: str, score: str) -> Case:
-    """Which images are abnormal and their scores, from the rows of one seed and eps."""
-    wrong = (rows.adv_pred != rows.label).to_numpy()
+    """Scores from the rows of one seed and eps, and which of them are of abnormal images."""
+    places, wrong = np.arange(len(rows)), (rows.adv_pred != rows.label).to_numpy()
     adversarial = rows[f"adv_{score}"].to_numpy()
     if task == "misclassified":
-        return wrong, adversarial
+        return Case(wrong, adversarial, places)
     right = (rows.clean_pred == rows.label).to_numpy()
-    clean = rows[f"clean_{score}"].to_numpy()[right]
-    fooling = adversarial[wrong & right]
-    abnormal = np.repeat([False, True], [len(clean), len(fooling)])
-    return abnormal, np.concatenate([clean, fooling])
+    fooling = wrong & right
+    abnormal = np.repeat([False, True], [right.sum(), fooling.sum()])
+    scores = [rows[f"clean_{score}"].to_numpy()[right], adversarial[fooling]]
+    return Case(abnormal, np.concatenate(scores), np.concatenate([places[right], places[fooling]]))
 
 
 def cases(rows: pd.DataFrame, factor: float, task: str, score: str) -> list[Case]:
@@ -58,7 +58,7 @@ def cases(rows: pd.DataFrame, factor: float, task: str, score: str) -> list[Case
 
 def fewest(found: list[Case]) -> int:
     """Images of the rarer kind in the seed that has fewest of it."""
-    return min(min(abnormal.sum(), (~abnormal).sum()) for abnormal, _ in found)
+    return min(min(each.abnormal.sum(), (~each.abnormal).sum()) for each in found)
 
 
 def readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
@@ -77,7 +77,7 @@ def auc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
 
 def mean_area(found: list[Case]) -> dict:
     """Mean AUC over seeds and its spread; empty without seeds."""
-    areas = pd.Series([auc(*each) for each in found], dtype=float)
+    areas = pd.Series([auc(each.abnormal, each.score) for each in found], dtype=float)
     return {"auc": areas.mean(), "std": areas.std(), "seeds": len(areas)}
 
 
@@ -91,26 +91,31 @@ def roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
 def mean_curve(found: list[Case]) -> Iterator[dict]:
     """fpr and tpr, averaged over seeds at fixed rates; no point without seeds."""
     if found:
-        tpr = np.mean([roc_on_grid(*each) for each in found], axis=0)
+        tpr = np.mean([roc_on_grid(each.abnormal, each.score) for each in found], axis=0)
         for at, height in zip(GRID, tpr, strict=True):
             yield {"fpr": at, "tpr": height}
 
 
 def chance(found: list[Case]) -> list[Case]:
     """The same images with one score for all: an area of a half."""
-    return [(abnormal, np.zeros(len(abnormal))) for abnormal, _ in found]
+    return [each._replace(score=np.zeros(len(each.score))) for each in found]
 
 
 def auc_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
                     params: Params) -> pd.DataFrame:
-    """One line per pair, score and eps on misclassification; undefined ones are empty, not absent.
+    """One line per pair, score and eps; undefined ones are empty, not absent.
 
+    First on misclassification, then on fooling images against clean ones, as <score>-fooling.
     rows: those of detect by model; the baseline `chance` needs none.
     """
-    def found(model: str, factor: float, score: str) -> list[Case]:
-        return cases(rows[model], factor, "misclassified", score)
+    tables = []
+    for task, suffix in (("misclassified", ""), ("adversarial", "-fooling")):
+        def found(model: str, factor: float, score: str, task: str = task) -> list[Case]:
+            return cases(rows[model], factor, task, score)
 
-    return _differences(rows, pairs, params, params.detect.eps_factors, found)
+        table = _differences(rows, pairs, params, params.detect.eps_factors, found)
+        tables.append(table.assign(score=table.score + suffix))
+    return pd.concat(tables)
 
 
 def _differences(rows, pairs, params: Params, factors: list[float],

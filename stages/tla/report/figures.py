@@ -25,11 +25,11 @@ VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
             "not resolved": ("#777777", "x")}
 CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E377C2", "#7F7F7F",
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
-TRIALS = {False: ("#999999", "o", "trial"), True: ("#D55E00", "D", "the method's best")}
-PANELS = 4      # in a row
+TRIALS = {False: ("#999999", "o", "trial"), True: ("black", "*", "the method's best")}
+PANELS = 4      # in a row, at most
 CLEAR = 0.09            # of a map's side is between two numbers
 SHOWN_BELOW = 12        # points below the worst method's best; trials beyond have no place
-ACCURACY = "accuracy, % (95 % interval)"
+ACCURACY = "accuracy, %\n(95 % interval over images)"
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
 KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
 mpl.use("svg")
@@ -59,7 +59,7 @@ def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: 
     'cw_last' -> what stands beside its group; baseline: a label.
     """
     models, said = list(dict.fromkeys(accuracy.label)), published.set_index(["model", "outcome"])
-    height = 0.9 + (0.1 + 0.08 * len(models)) * len(heads)
+    height = 1.1 + (0.1 + 0.08 * len(models)) * len(heads)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, height), sharey=True,
                                          width_ratios=(4, 3))
     for k, model in enumerate(models):
@@ -71,7 +71,7 @@ def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: 
     right.axvline(0, color="black", linewidth=0.8)
     left.set(xlabel=ACCURACY, ylim=(len(heads) - 0.5, -0.5))
     left.set_yticks(range(len(heads)), heads.values())
-    right.set(xlabel=f"minus {baseline}, points (paired)")
+    right.set(xlabel=f"minus {baseline}, points\n(95 % interval over images, seeds)")
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -164,20 +164,21 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
     axes.axvline(sizes.index(current), color="black", linewidth=0.5, linestyle=":")
     axes.set_xlabel("size of the pool negatives are mined from (dotted: default)")
     axes.set_ylabel(ACCURACY)
-    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2, fontsize=7.5)
     return figure
 
 
 def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
-    """Robust accuracy on validation images of hyper-parameter trials, a panel a method.
+    """Accuracy under a trial's attacks of hyper-parameter trials, a panel a method.
 
     trials: columns label, value (of the key on the panel's axis), robust_accuracy, robust_std (in
     percent, empty of one seed), won; axes_of: label -> that key. Bars: a standard deviation over
     seeds. Trials far below the best of every method stand at the lower edge, with their accuracy.
     """
-    rows = -(-len(axes_of) // PANELS)
+    columns = min(PANELS, len(axes_of))
+    rows = -(-len(axes_of) // columns)
     lowest = trials.robust_accuracy[trials.won].min() - SHOWN_BELOW
-    figure, grid = plt.subplots(rows, PANELS, figsize=(7.2, 0.4 + 1.9 * rows), squeeze=False,
+    figure, grid = plt.subplots(rows, columns, figsize=(7.2, 0.4 + 1.9 * rows), squeeze=False,
                                 sharey=True)
     for axes, (label, key) in zip(grid.flat, axes_of.items(), strict=False):
         own = trials[trials.label == label]
@@ -192,7 +193,7 @@ def trial_panels(trials: pd.DataFrame, axes_of: dict[str, str]) -> Figure:
         axes.tick_params(labelsize=7, which="both")
     for axes in grid.flat[len(axes_of):]:
         axes.remove()
-    figure.supylabel("robust accuracy, %,\nvalidation images", fontsize=9,
+    figure.supylabel("accuracy under all attacks\nof a trial, %, validation", fontsize=8,
                      multialignment="center")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
@@ -203,7 +204,8 @@ def _trials(axes: Axes, own: pd.DataFrame) -> None:
     for won, (colour, marker, name) in TRIALS.items():
         part = own[own.won == won]
         axes.errorbar(part.value, part.robust_accuracy, yerr=part.robust_std, linestyle="",
-                      color=colour, marker=marker, markersize=4, elinewidth=0.8, label=name)
+                      color=colour, marker=marker, markersize=7 if won else 4, elinewidth=0.8,
+                      label=name)
 
 
 def _far_below(axes: Axes, own: pd.DataFrame, lowest: float) -> None:
@@ -338,25 +340,26 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
     return figure
 
 
-def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame]) -> Figure:
+def neighbor_grid(tiles: dict[str, np.ndarray], captions: dict[str, pd.DataFrame],
+                  classes: list[str]) -> Figure:
     """Per model, rows of a query, clean and adversarial, and the training images it retrieves.
 
-    tiles[model]: pixels [queries, 2 + retrieved, h, w(, 3)] in 0 to 255. Ticks mark retrieved
-    images of the query's class.
+    tiles[model]: pixels [queries, 2 + retrieved, h, w(, 3)] in 0 to 255. classes: their names.
+    Ticks mark retrieved images of the query's class.
     """
     queries, columns = next(iter(tiles.values())).shape[:2]
     size = (3.9 * len(tiles), 0.78 * queries + 0.4)
     figure, row = plt.subplots(1, len(tiles), figsize=size)
     for axes, (model, pixels) in zip(row, tiles.items(), strict=True):
         for q, (query, predicted, *retrieved) in enumerate(captions[model].itertuples(index=False)):
-            _tile(axes, pixels[q, 0], 0, q, f"clean {query}", "black")
-            _tile(axes, pixels[q, 1], 1.12, q, f"read as {predicted}", "black")
+            _tile(axes, pixels[q, 0], 0, q, classes[query], "black")
+            _tile(axes, pixels[q, 1], 1.12, q, f"as {classes[predicted]}", "black")
             for c, found in enumerate(retrieved, start=2):
                 mark, colour = ("✓", "black") if found == query else ("✗", "#B03A00")
-                _tile(axes, pixels[q, c], 1.12 * c + 0.25, q, f"{found} {mark}", colour)
+                _tile(axes, pixels[q, c], 1.12 * c + 0.25, q, f"{classes[found]} {mark}", colour)
         axes.set(xlim=(-0.05, 1.12 * columns + 0.2), ylim=(1.34 * queries - 0.3, -0.3),
                  aspect="equal")
-        axes.set_title(f"{model}: query, attacked, and what that retrieves", fontsize=8.5,
+        axes.set_title(f"{model}: query, attacked (read as), what that retrieves", fontsize=8.5,
                        loc="left")
         axes.axis("off")
     return figure
@@ -366,13 +369,14 @@ def _tile(axes: Axes, pixels: np.ndarray, left: float, line: int, text: str, col
     top = 1.34 * line
     axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255, extent=(left, left + 1, top + 1, top),
                 interpolation="none")   # the SVG then holds their own pixels, not many more
-    axes.text(left + 0.5, top - 0.06, text, ha="center", fontsize=8, color=colour)
+    axes.text(left + 0.5, top - 0.06, text, ha="center", fontsize=7, color=colour)
 
 
-def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
+def tsne_maps(points: dict[str, pd.DataFrame], classes: list[str]) -> Figure:
     """Images in the plane, a column a model, clean ones above adversarial ones of the same map.
 
-    Coloured by true class, whose number stands near the middle of its clean images.
+    Coloured by true class, whose number stands near the middle of its clean images, in both.
+    classes: their names, which stand below where they are not those numbers.
     """
     figure, grid = plt.subplots(len(KINDS), len(points), figsize=(7.2, 5.2), sharex="col",
                                 sharey="col", squeeze=False)
@@ -390,6 +394,9 @@ def tsne_maps(points: dict[str, pd.DataFrame]) -> Figure:
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{model}: {text}", fontsize=9, loc="left")
             axes.grid(visible=False)
+    called = [f"{k} {name}" for k, name in enumerate(classes) if name != str(k)]
+    if called:
+        figure.supxlabel(", ".join(called), fontsize=7.5)
     return figure
 
 
@@ -439,5 +446,7 @@ def _surface(axes: Axes, table: pd.DataFrame):
     eps = part.columns.max()        # along both axes at once a pixel moves by the sum
     axes.plot([eps, 0, -eps, 0, eps], [0, eps, 0, -eps, 0], color=ON_COLOUR, linewidth=0.7,
               linestyle="--")
+    axes.set_xticks([-eps, 0, eps], ["−eps", "0", "eps"])
+    axes.set_yticks([-eps, 0, eps], ["−eps", "0", "eps"])
     axes.grid(visible=False)
     return drawn

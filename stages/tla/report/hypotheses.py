@@ -32,7 +32,8 @@ from tla.train.methods import METHODS, load_study
 Data = Literal["mnist", "cifar10", "tiny-imagenet", "any"]
 Kind = Literal["accuracy", "auc", "cost"]
 Studies = Annotated[list[Name], AfterValidator(different)]
-SCORED = (*SCORES, *(f"{score}-aware" for score in SCORES))
+SCORED = (*SCORES, *(f"{score}-aware" for score in SCORES),
+          *(f"{score}-fooling" for score in SCORES))
 AREA = re.compile(rf"({'|'.join(SCORED)}), eps x \d+(\.\d+)?")
 EXAMPLES = {"accuracy": "pgd-restarts_last", "auc": "mixture, eps x 1.5", "cost": TIMED}
 

@@ -19,6 +19,8 @@ ATTACKS = {
     "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
 AUTHORS = ("paper-convnet", "wide-resnet", "resnet50-tiny")     # the paper's networks
+NAMED = {"cifar10": ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                     "truck"]}      # classes that are no numbers
 QUERIES = ("autoattack", "square", "mismatch")  # they return one image and have one convention
 
 
@@ -54,6 +56,11 @@ def model_labels(params: Params) -> dict[str, str]:
 def network_label(params: Params) -> str:
     """'convnet 16-32-100': the architecture of every model of a study, and its widths."""
     return f"{params.model.architecture} {'-'.join(map(str, params.model.widths))}"
+
+
+def class_names(source: str, classes: int) -> list[str]:
+    """What classes of a source of images are called: digits by themselves."""
+    return NAMED.get(source, [str(k) for k in range(classes)])
 
 
 def eps_label(eps: float) -> str:

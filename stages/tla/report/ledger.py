@@ -10,7 +10,7 @@ from tla.report.cost import cost_readings
 from tla.report.hypotheses import Claim, Summary, check_same, model_of
 from tla.report.intact import read_table
 from tla.report.labels import flagged, network_label
-from tla.report.statistics import holm, margin_p
+from tla.report.statistics import half_width, holm, margin_p
 
 VERDICTS = ("confirmed", "contradicted", "not resolved", "undefined", "not run")
 # Of a reading that does not decide a claim; its own verdict stands beside, uncorrected.
@@ -52,7 +52,9 @@ def measured(claim: Claim, params: Params) -> pd.DataFrame:
     """
     model, baseline = model_of(claim.model, params), model_of(claim.baseline, params)
     if claim.kind == "cost":
-        return in_order(claim, cost_readings(model, baseline, params).assign(masked=False))
+        found = cost_readings(model, baseline, params)
+        return in_order(claim, found.assign(masked=False, standard_error=math.nan,
+                                            degrees_of_freedom=math.nan))
     found = read_table(params, "auc-differences" if claim.kind == "auc" else "differences")
     found = found[(found.model == model) & (found.baseline == baseline)]
     if claim.kind == "auc":
@@ -93,6 +95,8 @@ def readings(claim: Claim, study: str, params: Params, own_data: bool, level: fl
             "outcome": line.outcome, "ours": ours, "low": low, "high": high, "p": p,
             "seeds_won": line.seeds_won, "images": line.images, "seeds": line.seeds,
             "masked": line.masked, "verdict": said if decides else EXPLORATORY,
+            "standard_error": 100 * line.standard_error,
+            "degrees_of_freedom": line.degrees_of_freedom,
             "uncorrected": said})
     return lines
 
@@ -164,22 +168,27 @@ def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
 
     A comparison still to come counts as one with p = 1, so that its own p can unsettle no verdict.
     A claim that is the comparison of another takes that one's p and is not counted. resolvable:
-    half an interval's width, the difference that would have been told from none.
+    half an interval's width, the difference that would have been told from none;
+    resolvable_corrected: at most that after correction, as the smallest p of its study.
     """
     decides = table.verdict != EXPLORATORY
     counted = decides & table.same_as.isna() & table.p.notna()
     p_holm, missing = pd.Series(math.nan, table.index), to_come(summary)
+    comparisons = pd.Series(1, table.index)
     for study, part in table[counted].groupby("study"):
         p_holm[part.index] = holm([*part.p, *[1.0] * missing[study]])[:len(part)]
+        comparisons[decides & (table.study == study)] = len(part) + missing[study]
     comparison = table.same_as.fillna(table.claim)
     p_holm = p_holm.groupby([table.study, comparison]).transform("max").where(decides)
     one_seed = table.seeds < 2
     undecided = (p_holm >= summary.level) | (table.p.notna() & one_seed)
     beside = table.uncorrected.replace(BESIDE)
+    first = half_width(table.standard_error, table.degrees_of_freedom, summary.level / comparisons)
     return table.assign(
         verdict=table.verdict.mask(decides & undecided, "not resolved"),
         uncorrected=table.uncorrected.mask(~table.own_data | one_seed, beside),
-        p_holm=p_holm, resolvable=(table.high - table.low) / 2)
+        p_holm=p_holm, resolvable=(table.high - table.low) / 2,
+        resolvable_corrected=first.where(decides))
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -195,3 +204,22 @@ def counts(table: pd.DataFrame, column: str) -> dict[str, int]:
     first = headline(table)
     found = first[column][first.same_as.isna()].replace(list(BESIDE.values()), "not resolved")
     return {name: int((found == name).sum()) for name in VERDICTS}
+
+
+def lies(line) -> str:
+    """Where the published value lies, seen from our interval; empty where either is missing."""
+    if pd.isna(line.low) or pd.isna(line.published):
+        return ""
+    if line.published > line.high:
+        return "above"
+    return "below" if line.published < line.low else "inside"
+
+
+def left_out(table: pd.DataFrame) -> int:
+    """Comparisons not resolved whose interval leaves the published difference out.
+
+    The intervals are not corrected for their number.
+    """
+    first = headline(table)
+    lines = first[first.same_as.isna() & (first.verdict == "not resolved")]
+    return sum(lies(line) in ("above", "below") for line in lines.itertuples())

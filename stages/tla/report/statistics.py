@@ -8,12 +8,18 @@ networks, over images alone, and where seeds hardly matter it covers up to 99 %.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 from scipy.stats import binomtest
 
-Case = tuple[np.ndarray, np.ndarray]    # which images are abnormal [n] bool, and their scores [n]
+
+class Case(NamedTuple):
+    """The scores of one training seed, which of them are abnormal, and of which image each is."""
+    abnormal: np.ndarray    # [k] bool
+    score: np.ndarray       # [k]
+    image: np.ndarray       # [k], positions among the images of that seed
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
@@ -89,6 +95,12 @@ def student(difference: float, variance: float, freedom: float) -> dict[str, flo
             "degrees_of_freedom": float(freedom)}
 
 
+def half_width(standard_error: np.ndarray, degrees_of_freedom: np.ndarray,
+               level: np.ndarray) -> np.ndarray:
+    """What estimates have to exceed, to either side, for their two-sided p to be below `level`."""
+    return stdtrit(degrees_of_freedom, 1 - level / 2) * standard_error
+
+
 def margin_p(difference: float, margin: float, standard_error: float,
              degrees_of_freedom: float) -> float:
     """p of the true difference being on the side of a margin on which the estimate lies.
@@ -111,38 +123,50 @@ def auc_difference(a: list[Case], b: list[Case], shared: bool, resamples: int, s
     bootstrap over them; where seeds share images it holds some of what the spread over seeds
     already shows, so the interval is a little wide.
     """
-    rng, n = np.random.default_rng(seed), len(a[0][0])
-    means = _gains(a, b, [np.ones(len(abnormal)) for abnormal, _ in a])
+    rng, images = np.random.default_rng(seed), _images(a, b)
+    if shared:
+        images = [max(images)] * len(images)
+    means = _gains(a, b, [np.ones(n) for n in images])
     of_seeds = means.var(ddof=1) / len(means) if len(means) > 1 else 0.0
-    drawn = [_resampled(rng, a, shared) for _ in range(resamples)]
+    drawn = [_resampled(rng, images, shared) for _ in range(resamples)]
     of_seed = [np.stack([weights[place] for weights in drawn]) for place in range(len(a))]
     of_images = np.var(_gains(a, b, of_seed).mean(0), ddof=1)
     if shared:
-        return _student(means, of_seeds, of_images, n)
-    return _wider(_student(means, of_seeds, 0.0, n), _student(means, 0.0, of_images, n))
+        return _student(means, of_seeds, of_images, images[0])
+    return _wider(_student(means, of_seeds, 0.0, images[0]),
+                  _student(means, 0.0, of_images, images[0]))
+
+
+def _images(a: list[Case], b: list[Case]) -> list[int]:
+    """Of each seed how many images there are, up to the last that has a score in either case."""
+    return [1 + max(case_a.image.max(), case_b.image.max())
+            for case_a, case_b in zip(a, b, strict=True)]
 
 
 def _gains(a: list[Case], b: list[Case], weights: list[np.ndarray]) -> np.ndarray:
     """AUC a minus AUC b of each seed, [seeds, ...]; weights of a seed's images are [..., n]."""
     gains = []
     for case_a, case_b, weight in zip(a, b, weights, strict=True):
-        gains.append(weighted_auc(*case_a, weight) - weighted_auc(*case_b, weight))
+        gains.append(_area(case_a, weight) - _area(case_b, weight))
     return np.array(gains)
 
 
-def _resampled(rng: np.random.Generator, cases: list[Case], shared: bool) -> list[np.ndarray]:
+def _area(case: Case, weight: np.ndarray) -> np.ndarray:
+    return weighted_auc(case.abnormal, case.score, weight[..., case.image])
+
+
+def _resampled(rng: np.random.Generator, images: list[int], shared: bool) -> list[np.ndarray]:
     """How often each image of each seed is drawn; shared images are drawn once for all seeds."""
     weights = []
-    for abnormal, _ in cases[:1] if shared else cases:
-        n = len(abnormal)
+    for n in images[:1] if shared else images:
         weights.append(rng.multinomial(n, [1 / n] * n))
-    return weights * len(cases) if shared else weights
+    return weights * len(images) if shared else weights
 
 
 def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Chance that an abnormal image scores lower than a normal one; ties count half.
 
-    weights [..., n] of the images, one area for each row of them.
+    weights [..., k] of the scores, one area for each row of them.
     """
     order = np.argsort(score, kind="stable")
     new = np.diff(score[order], prepend=np.nan) != 0        # the first of equal scores

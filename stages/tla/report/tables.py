@@ -13,6 +13,7 @@ from tla.outcomes import Outcome, draw_std, outcome_columns
 from tla.report.detection import SCORES, auc
 from tla.report.statistics import mcnemar, paired_difference, wilson
 
+READING = "pgd-restarts_last"       # what comparisons are read by first
 Rows = dict[str, pd.DataFrame]      # by model
 
 
@@ -37,6 +38,12 @@ def accuracy_lines(rows: pd.DataFrame) -> Iterator[dict]:
             low, high = wilson(per_image.mean(), len(per_image))
             yield {"outcome": outcome, "accuracy": per_image.mean(), "low": low, "high": high,
                    "std": per_seed.std(), "images": len(per_image), "seeds": len(per_seed)}
+
+
+def seed_lines(rows: pd.DataFrame) -> Iterator[dict]:
+    """A line per training seed: accuracy on clean images and under the attack that leads."""
+    for seed, part in rows.groupby("seed"):
+        yield {"seed": seed, "clean": part.clean.mean(), READING: part[READING].mean()}
 
 
 def with_knn(suite: pd.DataFrame, neighbors: pd.DataFrame | None) -> pd.DataFrame:

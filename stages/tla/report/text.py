@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
@@ -26,6 +27,7 @@ from tla.report.pairs import headlined, pools
 from tla.report.published import forms, long_run, poster_auc, published, short_run
 from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
+from tla.report.tables import READING
 from tla.report.tuning import read_trials, winners
 
 TASKS = {"misclassified": "wrong vs right, both adversarial",
@@ -40,7 +42,7 @@ SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
 LEAKING = ("kurakin", "at", "um")   # whose label leaking REPORT.md shows; the table has all
 TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transfer", "queries",
           "textbook", "label-leaking", "masking", "cost", "auc", "aware", "ood", "retrieval",
-          "mismatch")
+          "mismatch", "seeds")
 
 
 def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
@@ -50,7 +52,35 @@ def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
     names += ["gain"] if variants.gain else []
     names += ["variants"] if pilot(params) else []
     found = {name: read_table(params, name, root) for name in names}
-    return found | {"trials": read_trials(params, root)}
+    return found | {"trials": read_trials(params, root), "epochs": kept_epochs(params, root)}
+
+
+def kept_epochs(params: Params, root: Path) -> pd.DataFrame:
+    """model, seed, epoch of the checkpoint that was kept, and of how many, from training's logs.
+
+    That is the most robust on the images that choose, clean accuracy and then the later epoch
+    breaking ties.
+    """
+    lines = []
+    for model in params.models:
+        log = read_csv(root / "reports" / params.dataset / "training" / f"{model}.csv")
+        by = [*log.filter(regex="_(?:robust|clean)_accuracy$"), "epoch"]
+        for seed, part in log.groupby("seed"):
+            kept = part.sort_values(by, na_position="first").iloc[-1]     # not all are validated
+            lines.append({"model": model, "seed": seed, "epoch": int(kept.epoch),
+                          "epochs": int(part.epoch.max())})
+    return pd.DataFrame(lines)
+
+
+def seed_facts(params: Params, tables: dict[str, pd.DataFrame]) -> list[dict]:
+    """A line a model: the kept epoch and the accuracies of each training seed, as text."""
+    table, lines = tables["seeds"].merge(tables["epochs"], on=["model", "seed"]), []
+    for model in params.models:
+        own = table[table.model == model]
+        lines.append({"model": model, "epochs": ", ".join(map(str, own.epoch)),
+                      "clean": ", ".join(map(percent, own.clean)),
+                      "attacked": ", ".join(map(percent, own[READING]))})
+    return lines
 
 
 def shown_outcomes(params: Params) -> dict[str, str]:
@@ -68,11 +98,15 @@ def swept_outcomes(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
 
 
 def sample_heads(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
-    """`shown_outcomes`, with the number of images in the head where not all were seen."""
-    images, heads = accuracy.groupby("outcome").images.max(), shown_outcomes(params)
+    """`shown_outcomes`, the head with the number of images and of seeds where not all were seen."""
+    seen, heads = accuracy.groupby("outcome")[["images", "seeds"]].max(), shown_outcomes(params)
     for outcome, head in heads.items():
-        if images[outcome] < images.max():
-            heads[outcome] = f"{head} ({images[outcome]:,})"
+        at = seen.loc[outcome]
+        said = [f"{at.images:,}"] if at.images < seen.images.max() else []
+        if at.seeds < len(params.seeds):
+            said.append(f"{at.seeds} seed{'s' if at.seeds > 1 else ''}")
+        if said:
+            heads[outcome] = f"{head} ({'; '.join(said)})"
     return heads
 
 
@@ -225,7 +259,8 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         template, filters, params=params, distances=distances, signs=SIGNS,
         results=results_table(params, tables), verdict=verdict,
         tables={name: table.to_dict("records") for name, table in tables.items()},
-        flagged=flagged(tables["masking"]), diamonds=not published(params, "bars").empty,
+        flagged=flagged(tables["masking"]), seeds=seed_facts(params, tables),
+        diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
         **embedding_facts(params, tables), **aware_facts(params, tables),

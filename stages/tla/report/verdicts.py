@@ -12,6 +12,7 @@ from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent
 from tla.report.ledger import EXPLORATORY, corrected, readings, to_come
 from tla.report.signs import SIGNS
+from tla.report.tables import READING
 from tla.report.text import lookup
 from tla.train.methods import label
 
@@ -21,7 +22,6 @@ TOPICS = {"attack": "accuracy under attack", "clean": "accuracy on clean images"
           "norms": "accuracy in another norm", "knn": "retrieval under attack",
           "auc": "AUC of misclassification detection"}
 LEAD = ("attack", "tla", "at")      # the group that the box speaks of first
-READING = "pgd-restarts_last"       # that a group is read by, where one of its claims is
 
 
 def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
