@@ -164,16 +164,18 @@ def test_where_the_published_value_lies(study):
     assert lies == ["inside", "above", "below"]
 
 
-def test_unresolved_comparisons_that_leave_the_published_value_out_are_counted_once(study):
-    """One outside, the same under another number, one inside, and a resolved one outside."""
+@pytest.mark.parametrize(("of_um", "outside"), [(50.0, 1), (99.0, 2), (1.0, 2)])
+def test_unresolved_comparisons_that_leave_the_published_value_out_are_counted_once(
+        of_um, outside, study):
+    """One outside, the same under another number, one of UM, and a resolved one outside."""
     of_alp = {"baseline": "alp", "primary": "cw_last", "secondary": []}
     claims = [claim(id="C96", published=4.0, **of_alp),
               claim(id="C97", published=5.0, same_as="C96", **of_alp),
-              claim(id="C98", published=50.0, **of_alp | {"baseline": "um"}),
+              claim(id="C98", published=of_um, **of_alp | {"baseline": "um"}),
               claim(id="C99", published=9.0)]
     table = ledger(summary_of(*claims), {"digits": study})
     assert headline(table).verdict.tolist() == [*["not resolved"] * 3, "contradicted"]
-    assert left_out(table) == 1
+    assert left_out(table) == outside
 
 
 def test_the_ledger_puts_own_data_first_and_other_data_beside(study):

@@ -463,6 +463,9 @@ def test_differences_of_auc_have_a_line_where_they_are_undefined(params):
     assert len(found) == 2 * len(factors) * 2 * len(detection.SCORES)
     fooling = found.score.str.endswith("-fooling")
     assert fooling.sum() == len(found) / 2
+    # Clean images, also of those that are right under attack, score above all that fool.
+    of_chance = found[fooling & (found.baseline == "chance")]
+    assert of_chance.difference.tolist() == pytest.approx([1 - 1 / 2] * len(of_chance))
     found = found[~fooling]
     nothing = found[found.baseline == "at"]         # it is never wrong
     assert nothing[["difference", "low", "high", "p", "seeds_won"]].isna().all(axis=None)
