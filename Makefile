@@ -21,7 +21,7 @@ help:
 	@echo "make fetch   take the trained models and rows of all studies out of artifacts/ (seconds)"
 	@echo "make repro   reproduce the study on digits (minutes)"
 	@echo "make mnist-fast (mnist-small, mnist-paper, cifar10-small, cifar10-fast, cifar10-paper, tiny-imagenet)   another data set"
-	@echo "make claims  the ledger and the page from the reports of the studies, as they are"
+	@echo "make claims  the ledger, the page and the results in README.md, from the reports of the studies as they are"
 	@echo "make graph   write the lists of models in every dvc.yaml from its params.yaml"
 	@echo "make test    lint and test; make test-slow runs the tests that take minutes"
 	@echo "make gate    say whether committed results are those of the committed code, without their data"
@@ -45,12 +45,12 @@ repro: $(VENV)/.ready
 	python stages/graph.py params.yaml
 	dvc repro
 	@$(MAKE) --no-print-directory claims
-	@python stages/readme.py
 	@echo "Done. Open reports/index.html"
 
 # Only these two stages: DVC would otherwise first run every study that it finds changed or without its data.
 claims: $(VENV)/.ready
 	dvc --cd experiments/summary repro --quiet --single-item claims page
+	@python stages/readme.py
 
 # What is stored in artifacts/ is fetched where a stage needs it, not trained again.
 $(EXPERIMENTS): $(VENV)/.ready
@@ -104,5 +104,5 @@ bench-pipeline: $(VENV)/.ready
 	python tests/benchmarks/pipeline.py
 
 clean:
-	rm -rf .pytest_cache .ruff_cache dvc_plots
+	rm -rf .pytest_cache .ruff_cache dvc_plots *.tmp
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -14,7 +14,6 @@ from tla.report.fill import fill
 from tla.report.hypotheses import Summary, load_studies, load_summary, path_of
 from tla.report.labels import outcome_label, p_value
 from tla.report.ledger import counts, headline, ledger, left_out, lies, unread
-from tla.report.text import read_tables
 from tla.report.verdicts import topic_of, verdict_text
 from tla.train.methods import load_study
 
@@ -22,7 +21,7 @@ DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet
 BRIEF = ["claim", "verdict", "uncorrected", "data", "study", "network", "the paper says",
          "published", "ours", "95 % interval", "had to exceed", "published lies", "p",
          "p (Holm)", "seeds won", "images"]
-AXES = dict.fromkeys(("attack", "clean", "norms"), "points of accuracy") | {
+AXES = dict.fromkeys(("attack", "clean", "l2", "l0"), "points of accuracy") | {
     "knn": "points of accuracy of retrieval", "auc": "points of AUC"}       # of a topic
 ALL = ["claim", "verdict", "uncorrected", "study", "network", "measured by", *BRIEF[6:], "data"]
 
@@ -80,13 +79,12 @@ def costs(table: pd.DataFrame, summary: Summary) -> list[dict]:
 
 
 def without_verdict(table: pd.DataFrame, summary: Summary) -> dict[str, list | dict]:
-    """Claims that were not run: those that a study says why of, and by data those that wait."""
-    claims, reasons, waiting = {claim.id: claim for claim in summary.claims}, [], {}
+    """Claims that some study says why it lacks, and by data the others that no study has."""
+    reasons, waiting = [claim for claim in summary.claims if claim.not_measured], {}
+    explained = [claim.id for claim in reasons]
     first = headline(table)
     for line in first[first.verdict == "not run"].itertuples():
-        if claims[line.claim].not_measured:
-            reasons.append(claims[line.claim])
-        else:
+        if line.claim not in explained:
             waiting.setdefault(DATA[line.data], []).append(called(line))
     return {"reasons": reasons, "waiting": waiting}
 
@@ -96,8 +94,7 @@ def boxes(summary: Summary) -> dict[str, str]:
     found = {}
     for data, names in summary.studies.items():
         for name in names if data != "any" else []:
-            params = load_study(path_of(name))
-            found[name] = verdict_text(params, read_tables(params), whole=True)
+            found[name] = verdict_text(load_study(path_of(name)), whole=True)
     return found
 
 

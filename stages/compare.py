@@ -11,13 +11,12 @@ import pandas as pd
 
 from tla.command import study_arguments
 from tla.files import replacing, write_table
-from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report import detection, scale, tables
 from tla.report.curves import distances_line, with_norms
 from tla.report.gain import gain_table
 from tla.report.intact import seal
-from tla.report.pairs import compared, compared_auc
+from tla.report.pairs import compared, compared_auc, shared
 from tla.report.rows import rows_of, suite_of
 from tla.report.signs import masking_line
 from tla.report.survivors import survivors_table, write_examples
@@ -42,14 +41,13 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
     for model, rows in attacked.items():
         found = tables.with_knn(rows, neighbors.get(model))
         outcomes[model] = tables.with_mismatch(found, mismatch.get(model))
-    shared = params.data.folds is None
     return {"accuracy": by_model(attacked, tables.accuracy_lines),
             "seeds": by_model(suite, tables.seed_lines),
             "distances": by_model(norms, distances_line),
             "autoattack": by_model(suite, tables.autoattack_line),
             "survivors": survivors_table(suite, params),
             "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAWN),
-            "differences": tables.differences(outcomes, compared(params), shared)}
+            "differences": tables.differences(outcomes, compared(params), shared(params))}
 
 
 def beyond_tables(params: Params, suite: Rows) -> dict[str, pd.DataFrame]:
@@ -58,7 +56,7 @@ def beyond_tables(params: Params, suite: Rows) -> dict[str, pd.DataFrame]:
     transfer = rows_of(Path("data", params.dataset, "rows", "transfer.csv.gz"), params)
     masking, leaking = (read(params, "rows", name) for name in ("masking", "leaking"))
     matrix = tables.transfer_matrix(transfer, params.models)
-    pgd = str(Outcome("pgd", str(params.evaluate.attacks["pgd"].steps[-1]), "worst"))
+    pgd = params.evaluate.outcomes("pgd")[-1]
     queries, signs = [], []
     for model, rows in suite.items():
         queries.append(tables.queries_line(model, matrix, rows, masking[model], eps))

@@ -22,7 +22,7 @@ from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, model_labels
 from tla.report.ledger import headline
-from tla.report.survivors import counted
+from tla.report.survivors import counted_outcome
 from tla.train.methods import load_study
 
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
@@ -122,10 +122,10 @@ def width_of(sheet: Path) -> int:
         raise UserError(f"{sheet}: is missing or damaged; {AGAIN}") from None
 
 
-def explorer(name: str, root: Path) -> dict:
+def explorer(name: str) -> dict:
     """What the page's explorer knows of a study: survivors of each attack, and pictures of some."""
-    params, folder = load_study(root / path_of(name)), root / "reports" / name
-    survivors = read_table(params, "survivors", root)
+    params, folder = load_study(path_of(name)), Path("reports", name)
+    survivors = read_table(params, "survivors")
     examples, counts, shown = read_csv(folder / "examples" / "examples.csv"), {}, {}
     for line in survivors.to_dict("records"):
         numbers = [line[key] for key in ("both", "model_only", "other_only", "neither")]
@@ -137,7 +137,8 @@ def explorer(name: str, root: Path) -> dict:
                         "size": width_of(sheet) // 2, "lines": lines}
     return {"models": model_labels(params), "counts": counts, "shown": shown,
             "attacks": {outcome: attack_of(outcome) for outcome in counts},
-            "pictured": counted(params, params.evaluate.broken.attack), "seed": params.seeds[0]}
+            "pictured": counted_outcome(params, params.evaluate.broken.attack),
+            "seed": params.seeds[0]}
 
 
 def as_script(content: dict) -> Markup:
@@ -145,34 +146,37 @@ def as_script(content: dict) -> Markup:
     return Markup(json.dumps(content, separators=(",", ":")).replace("</", "<\\/"))
 
 
-def words(root: Path, files: dict[str, str]) -> Markup:
+def words(files: dict[str, str]) -> Markup:
     """The section of words of docs/methods.md."""
-    text = (root / "docs" / "methods.md").read_text().partition("\n## Words")[2]
-    return body(f"# Words{text.partition(chr(10) + '## ')[0]}", root / "docs", "words", files)
+    docs = Path("docs")
+    _, _, text = (docs / "methods.md").read_text().partition("\n## Words")
+    text, _, _ = text.partition("\n## ")
+    return body(f"# Words{text}", docs, "words", files)
 
 
-def render(config: str | Path, root: Path = Path()) -> str:
+def render(config: str | Path) -> str:
     """The page of the studies that a file of claims names."""
-    summary, reports, studies, files = load_summary(root / config), root / "reports", [], {}
+    summary, reports, studies, files = load_summary(config), Path("reports"), [], {}
     for name in studied(summary):
         studies.append({
             "name": name, "command": "make repro" if name == "digits" else f"make {name}",
             "body": body(read_text(reports / name / "REPORT.md"), reports / name, name, files),
-            "params": (root / path_of(name)).read_text()})
+            "params": Path(path_of(name)).read_text()})
     said = read_text(reports / "claims.md").partition("\n## Every claim")[0]
     if len(parts := re.split(TABLE, said, maxsplit=1)) != 3:
         raise UserError(f"{reports / 'claims.md'}: lacks its ledger; {AGAIN}")
     before, _, after = parts
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
-    environment.globals["headings"], stages = headings, root / "stages"
+    environment.globals["headings"] = headings
+    stages = Path("stages")
     template = environment.from_string((stages / "page.html").read_text())
     return template.render(
         counts=read_metrics(reports / "claims.json"), studies=studies,
         ledger=ledger(reports / "claims.csv"), with_pills=with_pills,
-        words=words(root, files), before=body(before, reports, "claims", files),
+        words=words(files), before=body(before, reports, "claims", files),
         after=body(after, reports, "claims", files),
-        explorer=as_script({study["name"]: explorer(study["name"], root) for study in studies}),
+        explorer=as_script({study["name"]: explorer(study["name"]) for study in studies}),
         files=as_script(files), style=Markup((stages / "page.css").read_text()),
         script=Markup((stages / "page.js").read_text()))
 

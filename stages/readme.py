@@ -13,11 +13,11 @@ from claims import DATA
 from tla.files import read_csv, write_text
 from tla.params import Params, UserError
 from tla.report.hypotheses import load_summary, path_of
-from tla.report.intact import read_text
+from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, eps_label, percent, points
 from tla.report.ledger import counts, headline, left_out
-from tla.report.text import lookup, read_tables, sample_heads
-from tla.report.verdicts import LEAD, READING, verdict_text
+from tla.report.text import lookup, sample_heads
+from tla.report.verdicts import LEAD, READING, SUMMARY, verdict_text
 from tla.train.methods import label, load_study
 
 CHECKOUT = "take it from git again"
@@ -25,34 +25,33 @@ START = "<!-- {}: written by stages/readme.py -->\n"
 END = "<!-- end -->"
 ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
 NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
-SUMMARY = Path("experiments", "summary", "params.yaml")
 FIGURE = ("[![Accuracy of a few methods under a few attacks, and paired differences to AT, with "
           "95 % intervals]({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
 METHODS = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
 SHOWN = ("clean", READING, "autoattack_worst")
 
 
-def deciding(root: Path = Path()) -> dict[str, Params]:
+def deciding() -> dict[str, Params]:
     """The study that decides the claims about a data set, by what pages call the data."""
     found = {}
-    for data, names in load_summary(root / SUMMARY).studies.items():
+    for data, names in load_summary(SUMMARY).studies.items():
         if data != "any" and names:
-            found[DATA[data]] = load_study(root / path_of(names[0]))
+            found[DATA[data]] = load_study(path_of(names[0]))
     return found
 
 
-def verdict(params: Params, root: Path = Path()) -> str:
+def verdict(params: Params) -> str:
     """What a study says of the claims, in short, on what images, and its figure."""
     reports = f"reports/{params.dataset}"
     about = (f"On {DATA[params.data.source]}, each pixel changed by up to eps = "
              f"{eps_label(params.attack.eps)} (study [{params.dataset}]({reports}/REPORT.md)):")
-    said = verdict_text(params, read_tables(params, root), whole=False)
+    said = verdict_text(params, whole=False)
     return f"{about}\n\n{said}\n{FIGURE.format(reports)}"
 
 
-def ledger_line(root: Path = Path()) -> str:
+def ledger_line() -> str:
     """How many comparisons of the paper have each verdict; which are decided, what data waits."""
-    table = read_csv(root / "reports" / "claims.csv")
+    table = read_csv(Path("reports", "claims.csv"))
     numbers, first = counts(table, "verdict"), headline(table)
     first, said = first[first.same_as.isna()], []
     for verdict, n in numbers.items():
@@ -68,12 +67,12 @@ def ledger_line(root: Path = Path()) -> str:
     return f"Of {sum(numbers.values())} comparisons that the paper makes: {', '.join(said)}."
 
 
-def results(params: Params, root: Path = Path()) -> str:
+def results(params: Params) -> str:
     """Accuracy of a few methods in percent, and what each is ahead of AT by."""
-    tables, baseline = read_tables(params, root), LEAD[2]
-    heads, lines = sample_heads(params, tables["accuracy"]), []
-    accuracy = lookup(tables["accuracy"], "model", "outcome")
-    differences = lookup(tables["differences"], "model", "baseline", "outcome")
+    reached, baseline = read_table(params, "accuracy"), LEAD[2]
+    heads, lines = sample_heads(params, reached), []
+    accuracy = lookup(reached, "model", "outcome")
+    differences = lookup(read_table(params, "differences"), "model", "baseline", "outcome")
     for model in METHODS:
         if model in params.models:
             line = {"method": label(model, params)}
@@ -94,9 +93,9 @@ def _ahead(differences: dict[tuple, dict], model: str, baseline: str) -> str:
     return f"{points(sign * line['difference'])} [{points(low)}, {points(high)}]"
 
 
-def benchmarks(root: Path = Path()) -> str:
+def benchmarks() -> str:
     """Time a step and robust accuracy of each attack library, and the machine they ran on."""
-    folder = root / "reports" / "benchmarks"
+    folder = Path("reports", "benchmarks")
     runs = read_csv(folder / "attacks.csv")
     runs = runs[(runs.measure == "time a step") & runs.attack.isin(ATTACKS)]
     cells, fewest = {}, runs.groupby(["network", "attack"]).images.transform("min")
@@ -112,7 +111,7 @@ def benchmarks(root: Path = Path()) -> str:
             found = {NETWORKS[name]: cells.get((attack, peer, name), "–") for name in NETWORKS}
             lines.append({"attack": attack, "by": peer} | found)
     table = pd.DataFrame(lines).to_markdown(index=False)
-    machine = ", ".join(read_text(folder / "machine.txt", CHECKOUT).split("\n")).rstrip(", ")
+    machine = ", ".join(read_text(folder / "machine.txt", CHECKOUT).splitlines())
     return f"{table}\n\nMachine: {machine}."
 
 
@@ -129,16 +128,16 @@ def updated(page: str, block: str, text: str) -> str:
     return f"{before}{found}\n{text.strip()}\n\n{END}{after}"
 
 
-def pages(root: Path = Path()) -> dict[Path, str]:
+def pages() -> dict[Path, str]:
     """The pages with today's numbers."""
-    readme, speed = root / "README.md", root / "docs" / "speed.md"
+    readme, speed = Path("README.md"), Path("docs", "speed.md")
     text = read_text(readme, CHECKOUT)
-    for data, params in deciding(root).items():
-        text = updated(text, f"verdict of {data}", verdict(params, root))
-        text = updated(text, f"table of {data}", results(params, root))
-    text = updated(text, "claims", ledger_line(root))
+    for data, params in deciding().items():
+        text = updated(text, f"verdict of {data}", verdict(params))
+        text = updated(text, f"table of {data}", results(params))
+    text = updated(text, "claims", ledger_line())
     return {readme: text, speed: updated(read_text(speed, CHECKOUT), "table of make bench",
-                                         benchmarks(root))}
+                                         benchmarks())}
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def within(minutes: float, command: list[str]) -> int:
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         os.killpg(process.pid, signal.SIGKILL)      # its own processes too
         process.wait()
-        print("time is up; run again to go on")
+        print("ended before it was done; run again to go on")
         return 0
 
 

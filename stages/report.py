@@ -14,21 +14,14 @@ from tla.measure.pictures import read_tiles
 from tla.params import Params
 from tla.report import figures
 from tla.report.curves import curve_lines
+from tla.report.detection import ATTACKERS, SCORES, TASKS
 from tla.report.intact import read_table
 from tla.report.labels import class_names
 from tla.report.pairs import pools
 from tla.report.published import forms, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
-from tla.report.text import (
-    ATTACKERS,
-    SCORES,
-    TASKS,
-    lookup,
-    read_tables,
-    report_text,
-    shown_outcomes,
-    swept_outcomes,
-)
+from tla.report.tables import READING
+from tla.report.text import lookup, read_tables, report_text, shown_outcomes, swept_outcomes
 from tla.report.tuning import drawn_against, winners
 from tla.report.verdicts import verdict_text
 from tla.train.methods import label
@@ -59,7 +52,7 @@ def in_percent(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def draw_accuracy(folder: Path, params: Params, tables: dict[str, pd.DataFrame]) -> None:
     """Accuracy under every attack, and what each model is ahead of AT by; and of both a few."""
     heads = shown_outcomes(params)
-    few = ("clean", "pgd-restarts_last", *forms(params), "autoattack_worst")
+    few = ("clean", READING, *forms(params), "autoattack_worst")
     draw_dots(folder, "accuracy", params, tables, DRAWN, heads)
     draw_dots(folder, "accuracy-brief", params, tables, BRIEF, {name: heads[name] for name in few})
 
@@ -104,7 +97,7 @@ def draw_norms(folder: Path, params: Params, accuracy: pd.DataFrame) -> None:
                  "norms")
 
 
-def of_seeds(images: int | None, params: Params) -> str:
+def seeds_note(images: int | None, params: Params) -> str:
     """'mean of 3 seeds with 1,000 test images each'; None stands for all."""
     each = "all their test images" if images is None else f"{images:,} test images each"
     return f"mean of {len(params.seeds)} seeds with {each}"
@@ -116,7 +109,7 @@ def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
     for factor in factors:
         curves, found = (named(part[part.eps_factor == factor], SCORED, params)
                          for part in (table, areas))
-        note = (f"at eps = {factor:g} x training, {of_seeds(params.represent.queries, params)}\n"
+        note = (f"at eps = {factor:g} x training, {seeds_note(params.represent.queries, params)}\n"
                 f"{poster_auc(params)}")
         figures.save(figures.roc_curves(curves, found, TASKS, SCORES, note), folder / "figures",
                      f"roc-{factor:g}")
@@ -134,7 +127,7 @@ def draw_aware(folder: Path, params: Params, areas: pd.DataFrame) -> None:
             part = table.query("task == 'misclassified' and eps_factor == @factor")
             tables.append(named(part.assign(task=part.attacker), SCORED, params))
         note = (f"{TASKS['misclassified']}, at eps = {factor:g} x training, "
-                f"{of_seeds(params.detect.aware.images, params)}")
+                f"{seeds_note(params.detect.aware.images, params)}")
         figures.save(figures.roc_curves(*tables, ATTACKERS, SCORES, note), folder / "figures",
                      f"aware-{factor:g}")
 
@@ -224,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in params.represent.models:
         distances[name] = read_metrics(folder / "metrics" / f"represent-{name}.json")
     template = Path(__file__).with_suffix(".md").read_text()
-    verdict = verdict_text(params, tables, whole=True)
+    verdict = verdict_text(params, whole=True)
     with replacing(folder) as out:
         map_parallel(lambda draw: draw(), drawings(out, params, tables), "figures")
         write_text(out / "REPORT.md", report_text(template, params, tables, distances, verdict))

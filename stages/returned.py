@@ -77,11 +77,16 @@ def came_back(params: Params, folder: Path) -> dict[str, dict[str, bytes]]:
         if ABOUT not in files:
             raise UserError(f"{folder / name}: is not from remote.py run")
         about = json.loads(files.pop(ABOUT))
-        training = about["training"]
-        (model, seed), = chosen_of(params, [training["name"]], [training["seed"]])
-        if about["kind"] == "weights":
+        try:
+            kind, training = about["kind"], about["training"]
+            model, seed = training["name"], training["seed"]
+        except (KeyError, TypeError):
+            raise UserError(f"{folder / name}: does not say what it was made with; "
+                            "run it again") from None
+        chosen_of(params, [model], [seed])
+        if kind == "weights":
             about["training"] = embedded(files[str(model_path(params, model, seed))])
-        if other := difference(about, made_with(params, model, seed, about["kind"])):
+        if other := difference(about, made_with(params, model, seed, kind)):
             raise UserError(f"{folder / name}: was made with {other}; run it again")
         found[name] = files
     return found

@@ -8,13 +8,12 @@ from readme import results
 from tla.command import study_arguments
 from tla.params import Params
 from tla.report.labels import eps_label
-from tla.report.text import read_tables
 from tla.report.verdicts import verdict_text
 
 
 def screen(params: Params) -> str:
     """The box without its marks, and the table of the README for this study."""
-    box = verdict_text(params, read_tables(params), whole=False)
+    box = verdict_text(params, whole=False)
     box = re.sub(r"(?m)^> ?|\*\*", "", box)
     table = re.sub(r"(?:  |--)\|", "|", results(params))     # else wider than a terminal
     return f"{params.dataset}, eps = {eps_label(params.attack.eps)}\n\n{box}\n{table}"

@@ -22,7 +22,7 @@ from tla.measure.answers import Columns
 from tla.measure.kept import kept
 from tla.params import Params, UserError
 from tla.report.tuning import COLUMNS, best_first, read_trials, trials_path, winners
-from tla.train.chance import deterministic, stream
+from tla.train.chance import stream
 from tla.train.checkpoints import training_key
 from tla.train.data import VALIDATION, Dataset
 from tla.train.methods import (
@@ -37,6 +37,7 @@ from tla.train.resume import Resume
 from tla.train.training import Diverged, Trainer, train_model
 from tla.train.trials import on_edge, trials
 from tla.workers import Opened, map_parallel
+from train import prepared
 
 
 class Trial(NamedTuple):
@@ -46,11 +47,6 @@ class Trial(NamedTuple):
     number: int
     settings: str
     params: Params
-
-
-def prepared(params: Params) -> Dataset:
-    """The prepared images on the device that this process computes on, deterministically."""
-    return Dataset(Path("data", params.dataset, "prepared"), params, deterministic())
 
 
 def all_trials(params: Params) -> list[Trial]:

@@ -31,8 +31,9 @@ browses = pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chr
                              reason="needs Debian's packages chromium and chromium-driver")
 
 
-def test_the_page_is_fresh():
-    fresh = render("experiments/summary/params.yaml", ROOT)
+def test_the_page_is_fresh(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    fresh = render("experiments/summary/params.yaml")
     assert PAGE.read_text() == fresh, "run make claims"
 
 

@@ -10,13 +10,18 @@ from tla.report.published import forms, long_run, poster_auc, published, short_r
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
 def on(params, source):
     return replace(params, data=replace(params.data, source=source))
 
 
 def values(params, source, figure, query):
     """The published values of one model by our outcome."""
-    return published(on(params, source), figure, ROOT).query(query).set_index("outcome").value
+    return published(on(params, source), figure).query(query).set_index("outcome").value
 
 
 def test_the_posters_long_run_stands_at_both_of_our_readings(params):
@@ -47,7 +52,7 @@ def test_every_outcome_is_a_column_of_our_tables(params):
     ours = {f"{name}_last" for name in params.evaluate.attacks}
     ours |= {f"pgd_{steps}_last" for steps in params.evaluate.attacks["pgd"].steps}
     for figure in ("bars", "pool sweep"):
-        found = set(published(on(params, "cifar10"), figure, ROOT).outcome)
+        found = set(published(on(params, "cifar10"), figure).outcome)
         assert found and found <= ours
 
 
@@ -58,12 +63,10 @@ def test_without_the_papers_forms_of_an_attack_the_usual_one_is_read(params):
     assert forms(few) == ["cw_last", "mim-average_last"]
 
 
-def test_data_that_the_paper_did_not_use_has_no_published_value(params, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_data_that_the_paper_did_not_use_has_no_published_value(params):
     assert published(params, "bars").empty and poster_auc(params) == ""
 
 
-def test_the_posters_areas_are_printed_once_each(params, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_posters_areas_are_printed_once_each(params):
     expected = "UM 0.9483, AT 0.9125, ALP 0.8977, TLA 0.9494"
     assert poster_auc(on(params, "mnist")).endswith(expected)

@@ -25,12 +25,17 @@ from tune import all_trials
 studies = pytest.mark.parametrize("study", STUDIES)
 
 
+@pytest.fixture(autouse=True)
+def repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
 def reports(study):
     return ROOT / "reports" / load_study(ROOT / study).dataset
 
 
 def test_the_results_in_the_readme_and_of_the_benchmarks_are_fresh():
-    for path, fresh in pages(ROOT).items():
+    for path, fresh in pages().items():
         assert path.read_text() == fresh, "run python stages/readme.py"
 
 
@@ -146,8 +151,8 @@ def test_a_committed_report_is_made_from_the_committed_tables(study):
         path = reports(study) / "metrics" / f"represent-{name}.json"
         distances[name] = read_metrics(path)
     template = (ROOT / "stages" / "report.md").read_text()
-    said = verdict_text(params, read_tables(params, ROOT), whole=True)
-    text = report_text(template, params, read_tables(params, ROOT), distances, said)
+    said = verdict_text(params, whole=True)
+    text = report_text(template, params, read_tables(params), distances, said)
     assert text == (reports(study) / "REPORT.md").read_text()
 
 
@@ -155,7 +160,7 @@ def test_a_committed_report_is_made_from_the_committed_tables(study):
 def test_a_committed_headline_has_few_numbers_and_they_are_of_the_committed_tables(
         study, tmp_path):
     params, path = load_study(ROOT / study), reports(study) / "headline.json"
-    write_metrics(tmp_path / "headline.json", headline(params, read_tables(params, ROOT)))
+    write_metrics(tmp_path / "headline.json", headline(params, read_tables(params)))
     assert path.read_text() == (tmp_path / "headline.json").read_text()
     assert 9 <= len(read_metrics(path)) <= 10       # detection may be undefined
 
@@ -177,7 +182,7 @@ def test_the_tables_of_a_study_have_every_model_once_and_no_other(study):
 def test_params_hold_the_values_that_won_on_validation_images(study):
     """But for what no trial varies: trials may be shorter than the study, all of them alike."""
     plain, params = yaml.safe_load((ROOT / study).read_text()), load_study(ROOT / study)
-    for best in winners(read_trials(params, ROOT)).itertuples():
+    for best in winners(read_trials(params)).itertuples():
         space = params.tune.space[best.method]
         for key, value in settings_of(best.settings).items():
             section = plain
@@ -192,7 +197,7 @@ def test_params_hold_the_values_that_won_on_validation_images(study):
 def test_every_trial_was_scored_and_every_method_had_as_many(study):
     params = load_study(ROOT / study)
     expected = [(trial.method, trial.number, trial.settings) for trial in all_trials(params)]
-    scored = read_trials(params, ROOT)
+    scored = read_trials(params)
     found = scored[["method", "trial", "settings"]].itertuples(index=False, name=None)
     assert sorted(found) == (sorted(expected) if len(scored) else [])
     for _, own in scored.groupby("method"):

@@ -102,7 +102,11 @@ WRONG = {
     "a study twice": (None, "beside", ["digits", "digits"], "beside: a value stands twice"),
     "a study of no file": (None, "beside", ["cifar1"], "experiments/cifar1/params.yaml: no such"),
     "a study elsewhere": (None, "beside", ["../../x"], "beside.0: .*pattern"),
-    "other data": (None, "studies", {"mnist": ["digits"]}, "studies.mnist: digits is a study of"),
+    "other data": (None, "studies",
+                   {"mnist": ["mnist-small", "digits"], "cifar10": ["cifar10-small"]},
+                   "studies.mnist: digits is a study of"),
+    "a reason of other data": (C01, "not_measured", {"cifar10-small": "why"},
+                               "'cifar10-small' in C01 is no study of its data; there are mnist-"),
 }
 
 

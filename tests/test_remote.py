@@ -51,7 +51,7 @@ def within(minutes, command):
         away.main(command[2:])
         print("finished")
     except Stopped:
-        print("time is up")
+        print("ended before it was done")
     return 0
 
 
@@ -158,7 +158,7 @@ def test_a_stopped_epoch_is_all_that_is_lost(machines, alarms, capsys):
     steps, struck = alarms
     struck.add(3)
     machines.run(["at"], [0])
-    assert "time is up" in capsys.readouterr().out
+    assert "ended before it was done" in capsys.readouterr().out
     assert names(Path("pieces")) == ["at-seed-0-unfinished", "images"]
     machines.accept()
     assert not Path("data/unfinished").exists(), "what is not finished does not come here"
@@ -302,6 +302,12 @@ def test_what_is_no_result_is_refused(back):
     refused(back, "is not from remote.py run")
 
 
+@pytest.mark.parametrize("about", [{}, [], {"kind": "kept", "training": "at"}])
+def test_a_result_that_does_not_say_what_made_it_is_refused(about, back):
+    write_pieces(Path("pieces"), "mine", {"data/about.json": json.dumps(about).encode()})
+    refused(back, "mine: does not say what it was made with")
+
+
 @pytest.mark.parametrize(("models", "seeds", "message"), [
     (["mma"], [0], "'mma' is not among them"), (["at"], [7], "seeds: 7 is not among them")])
 def test_a_model_or_seed_of_no_study_is_refused(models, seeds, message, machines):
@@ -316,7 +322,7 @@ def test_the_time_is_over_for_a_command_and_its_own_processes(tmp_path, capfd):
     assert remote.within(0.02, ["sh", "-c", f"flock {lock} sleep 100 & wait"]) == 0
     # A killed process lets go when it is gone, a moment after the signal.
     subprocess.run(["flock", "--timeout", "10", lock, "true"], check=True)
-    assert "time is up" in capfd.readouterr().out
+    assert "ended before it was done" in capfd.readouterr().out
 
 
 def test_a_command_that_fails_says_so():
@@ -433,7 +439,8 @@ def test_a_bare_python_does_it_with_the_packages_that_are_named(bare, study, mni
                         "--out", "../pieces"], cwd="there", check=True)
         return capfd.readouterr().out
 
-    assert "time is up" in run("0.02") and names(Path("pieces")) == ["images", "images-mnist"]
+    assert "ended before it was done" in run("0.02")
+    assert names(Path("pieces")) == ["images", "images-mnist"]
     assert "finished" in run("10")
     remote.main(["accept", "params.yaml", "pieces"])
     measure("at")

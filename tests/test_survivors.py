@@ -8,7 +8,13 @@ import pytest
 
 from tla.files import write_arrays
 from tla.measure.pictures import read_tiles
-from tla.report.survivors import counted, examples, survived, survivors_table, write_examples
+from tla.report.survivors import (
+    counted_outcome,
+    examples,
+    survived,
+    survivors_table,
+    write_examples,
+)
 
 PGD = "pgd-restarts_last"
 SEEDS = (0, 1)
@@ -37,8 +43,9 @@ def suite(rng, models):
 
 
 def test_the_outcome_of_an_attack_is_that_of_its_largest_budget_after_the_last_step(params):
-    assert counted(params, "pgd") == "pgd_2000_last" and counted(params, "cw") == "cw_last"
-    assert counted(params, "square") == "square_worst"
+    assert counted_outcome(params, "pgd") == "pgd_2000_last"
+    assert counted_outcome(params, "cw") == "cw_last"
+    assert counted_outcome(params, "square") == "square_worst"
 
 
 def test_a_stochastic_model_survives_in_most_draws():

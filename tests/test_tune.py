@@ -14,6 +14,7 @@ import yaml
 from conftest import PARAMS, prepare_digits
 from small_study import CPU, edit
 
+import train
 import tune
 from tla.params import Range, UserError, load_params
 from tla.report.tuning import (
@@ -164,7 +165,7 @@ def test_a_broken_space_is_refused(space, write_params):
 def study(dataset, write_params, monkeypatch, tmp_path):
     """A function that writes the small study with other values; `trained`: seed, method, trial."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tune, "deterministic", lambda: CPU)
+    monkeypatch.setattr(train, "deterministic", lambda: CPU)
     monkeypatch.setattr(tune, "map_parallel", lambda function, items, *_, **__:
                         [function(item) for item in items])
     answers, trained = tune.answers, []
@@ -418,10 +419,11 @@ def test_trials_are_shown_against_the_first_positive_key_that_they_differ_in():
 
 
 @pytest.mark.parametrize("text", ["", ",edge"])
-def test_a_table_without_edges_is_read_too(text, params, tmp_path):
+def test_a_table_without_edges_is_read_too(text, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "reports" / "digits" / "tuning.csv"
     path.parent.mkdir(parents=True)
-    assert read_trials(params, tmp_path).empty
+    assert read_trials(params).empty
     head = ",".join(COLUMNS[:-1])
     path.write_text(f"{head}{text}\nat,0,a=1,0.9,0.5,,1{',' if text else ''}\n")
-    assert list(read_trials(params, tmp_path).edge) == [""]
+    assert list(read_trials(params).edge) == [""]

@@ -9,6 +9,7 @@ Both are also asked of an attacker who knows the score, beside one who does not,
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -16,11 +17,14 @@ import pandas as pd
 from sklearn.metrics import roc_curve
 
 from tla.params import Params
+from tla.report.pairs import shared
 from tla.report.statistics import Case, auc_difference, weighted_auc
 
-TASKS = ("misclassified", "adversarial")
-SCORES = ("softmax", "neighbors", "mixture")
-ATTACKERS = ("unaware", "aware")
+TASKS = {"misclassified": "wrong vs right, both adversarial",
+         "adversarial": "fooling adversarial vs clean"}
+SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
+          "mixture": "Gaussian-mixture likelihood"}
+ATTACKERS = {"unaware": "attacker unaware of the score", "aware": "attacker who knows the score"}
 GRID = np.linspace(0, 1, 41)        # false-positive rates at which curves are averaged over seeds
 AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p",
                "standard_error", "degrees_of_freedom", "seeds_won", "images", "seeds"]
@@ -61,7 +65,7 @@ def fewest(found: list[Case]) -> int:
     return min(min(each.abnormal.sum(), (~each.abnormal).sum()) for each in found)
 
 
-def readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
+def cases_of(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
     """Every task, score and eps of a model's rows and the cases of its seeds; none if undefined."""
     for factor, task, score in product(sorted(set(rows.eps_factor)), TASKS, SCORES):
         found = cases(rows, factor, task, score)
@@ -71,7 +75,7 @@ def readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]
 
 def auc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
     """A line per task, score and eps: mean AUC over seeds and its spread, empty where undefined."""
-    for about, found in readings(rows, least):
+    for about, found in cases_of(rows, least):
         yield about | mean_area(found)
 
 
@@ -83,7 +87,7 @@ def mean_area(found: list[Case]) -> dict:
 
 def roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
     """Points of the ROC curves that are defined, averaged over seeds at fixed rates."""
-    for about, found in readings(rows, least):
+    for about, found in cases_of(rows, least):
         for point in mean_curve(found):
             yield about | point
 
@@ -110,12 +114,15 @@ def auc_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
     """
     tables = []
     for task, suffix in (("misclassified", ""), ("adversarial", "-fooling")):
-        def found(model: str, factor: float, score: str, task: str = task) -> list[Case]:
-            return cases(rows[model], factor, task, score)
-
+        found = partial(_cases_of_model, rows, task)
         table = _differences(rows, pairs, params, params.detect.eps_factors, found)
         tables.append(table.assign(score=table.score + suffix))
     return pd.concat(tables)
+
+
+def _cases_of_model(rows: dict[str, pd.DataFrame], task: str, model: str, factor: float,
+                    score: str) -> list[Case]:
+    return cases(rows[model], factor, task, score)
 
 
 def _differences(rows, pairs, params: Params, factors: list[float],
@@ -136,7 +143,7 @@ def _differences(rows, pairs, params: Params, factors: list[float],
 def compared_areas(a: list[Case], b: list[Case], params: Params) -> dict:
     """AUC a minus AUC b with its interval."""
     settings = params.compare
-    return auc_difference(a, b, params.data.folds is None, settings.resamples, settings.seed)
+    return auc_difference(a, b, shared(params), settings.resamples, settings.seed)
 
 
 # Against an attacker who knows the score
@@ -148,8 +155,8 @@ def facing(rows: pd.DataFrame, attacker: str, score: str) -> pd.DataFrame:
                           f"adv_{score}": rows[f"{attacker}_{score}"]})
 
 
-def aware_readings(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
-    """As `readings`, of the rows of `aware`, for each attacker."""
+def aware_cases(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
+    """As `cases_of`, of the rows of `aware`, for each attacker."""
     for factor, task, score, attacker in product(
             sorted(set(rows.eps_factor)), TASKS, SCORES, ATTACKERS):
         found = cases(facing(rows, attacker, score), factor, task, score)
@@ -162,7 +169,7 @@ def aware_lines(rows: pd.DataFrame, params: Params) -> Iterator[dict]:
 
     above_chance: whether it lies above a half.
     """
-    for about, found in aware_readings(rows, params.compare.least):
+    for about, found in aware_cases(rows, params.compare.least):
         line = about | mean_area(found)
         if found and about["task"] == "misclassified":
             beyond = compared_areas(found, chance(found), params)
@@ -173,7 +180,7 @@ def aware_lines(rows: pd.DataFrame, params: Params) -> Iterator[dict]:
 
 def aware_roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
     """As `roc_lines`, for each attacker."""
-    for about, found in aware_readings(rows, least):
+    for about, found in aware_cases(rows, least):
         for point in mean_curve(found):
             yield about | point
 

@@ -30,6 +30,8 @@ PANELS = 4      # in a row, at most
 CLEAR = 0.09            # of a map's side is between two numbers
 SHOWN_BELOW = 12        # points below the worst method's best; trials beyond have no place
 ACCURACY = "accuracy, %\n(95 % interval over images)"
+CURVE = {"markersize": 4, "linewidth": 1.2, "capsize": 2, "elinewidth": 0.8}
+FOREST = {"markersize": 5, "linestyle": "", "capsize": 2, "elinewidth": 1}  # below each other
 ON_COLOUR = "#111111"   # lines on coloured panels: black elsewhere is white on a dark page
 KINDS = {"clean": "clean images", "adv": "their adversarial versions"}     # of the t-SNE maps
 mpl.use("svg")
@@ -48,6 +50,16 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         figure.savefig(content, format=form, dpi=150, metadata=metadata)
         write_bytes(folder / f"{name}.{form}", content.getvalue())
     plt.close(figure)
+
+
+def _errors(middle: pd.Series, low: pd.Series, high: pd.Series) -> list[pd.Series]:
+    """How far the ends of intervals are from these values, as `errorbar` wants it."""
+    return [middle - low, high - middle]
+
+
+def _diamonds(axes: Axes, x: pd.Series, y: np.ndarray, edge: str, **look) -> None:
+    """Hollow diamonds: what was published."""
+    axes.plot(x, y, linestyle="", marker="D", color="white", markeredgecolor=edge, **look)
 
 
 def accuracy_dots(accuracy: pd.DataFrame, differences: pd.DataFrame, published: pd.DataFrame,
@@ -95,11 +107,10 @@ def _dots(axes: Axes, table: pd.DataFrame, value: str, model: str, outcomes: lis
     """One model's values with intervals, and hollow the published ones."""
     line = table[table.label == model].set_index("outcome").reindex(outcomes)
     colour, marker = STYLE[model]
-    axes.errorbar(line[value], y, xerr=[line[value] - line.low, line.high - line[value]],
-                  linestyle="", color=colour, marker=marker, markersize=4, elinewidth=1)
+    axes.errorbar(line[value], y, xerr=_errors(line[value], line.low, line.high), linestyle="",
+                  color=colour, marker=marker, markersize=4, elinewidth=1)
     if line[value].notna().any():
-        axes.plot(theirs, y, linestyle="", marker="D", markersize=4, color="white",
-                  markeredgecolor=colour, zorder=3)
+        _diamonds(axes, theirs, y, colour, markersize=4, zorder=3)
 
 
 def _marker(colour: str, marker: str, label: str, **look) -> plt.Line2D:
@@ -154,11 +165,11 @@ def pool_sweep(accuracy: pd.DataFrame, outcomes: dict[str, str], published: pd.D
     for i, (outcome, label) in enumerate(outcomes.items()):
         line = accuracy[accuracy.outcome == outcome].sort_values("batch")
         x = np.arange(len(sizes)) + 0.06 * (i - (len(outcomes) - 1) / 2)
-        style = {"color": SWEEP[i][0], "marker": SWEEP[i][1], "markersize": 4}
-        axes.errorbar(x, line.accuracy, yerr=[line.accuracy - line.low, line.high - line.accuracy],
-                      linewidth=1.2, capsize=2, elinewidth=0.8, label=label, **style)
+        style = {"color": SWEEP[i][0], "marker": SWEEP[i][1]}
+        axes.errorbar(x, line.accuracy, yerr=_errors(line.accuracy, line.low, line.high),
+                      label=label, **style, **CURVE)
         theirs = published[published.outcome == outcome].set_index("pool").value.reindex(sizes)
-        axes.plot(x, theirs, linestyle="--", markerfacecolor="white", **style,
+        axes.plot(x, theirs, linestyle="--", markerfacecolor="white", markersize=4, **style,
                   label=f"{label}, published" if theirs.notna().any() else None)
     axes.set_xticks(range(len(sizes)), [f"{n}\n(random)" if n == 1 else f"{n}" for n in sizes])
     axes.axvline(sizes.index(current), color="black", linewidth=0.5, linestyle=":")
@@ -230,9 +241,8 @@ def radius_curves(lines: pd.DataFrame, norms: dict[str, str]) -> Figure:
         for i, model in enumerate(models):
             line, (colour, marker) = panel[panel.label == model], STYLE[model]
             axes.errorbar(line.radius + apart * (i - (len(models) - 1) / 2), line.accuracy,
-                          yerr=[line.accuracy - line.low, line.high - line.accuracy],
-                          color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
-                          elinewidth=0.8, label=model)
+                          yerr=_errors(line.accuracy, line.low, line.high), color=colour,
+                          marker=marker, label=model, **CURVE)
         axes.set_xticks(sorted(panel.radius.unique()))
         axes.set_xlabel(head)
     row[0].set_ylabel(ACCURACY)
@@ -262,22 +272,27 @@ def claim_forest(lines: pd.DataFrame) -> Figure:
 def _forest(axes: Axes, lines: pd.DataFrame) -> None:
     """Claims of one kind below each other."""
     y = np.arange(len(lines))
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.plot(lines.published, y + 0.2, linestyle="", marker="D", markersize=5, color="white",
-              markeredgecolor="black", label="published", zorder=3)
+    _room(axes, len(lines))
+    _diamonds(axes, lines.published, y + 0.2, "black", markersize=5, zorder=3, label="published")
     for verdict, (colour, marker) in VERDICTS.items():
         part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.2
-        axes.errorbar(part.ours, at, xerr=[part.ours - part.low, part.high - part.ours],
-                      linestyle="", color=colour, marker=marker, markersize=5, capsize=2,
-                      elinewidth=1, zorder=4, label=f"ours: {verdict}")
+        axes.errorbar(part.ours, at, xerr=_errors(part.ours, part.low, part.high), color=colour,
+                      marker=marker, zorder=4, label=f"ours: {verdict}", **FOREST)
     for at, label, verdict in zip(y, lines.label, lines.verdict, strict=True):
-        # Above its line, so that a narrow screen shows both.
-        said = label if verdict in VERDICTS else f"{label} (ours: {verdict})"
-        axes.text(0.01, at - 0.12, said, fontsize=8, transform=axes.get_yaxis_transform(),
-                  bbox={"color": "white", "pad": 0.5})
-    axes.set_yticks([])
-    axes.set_ylim(len(lines) - 0.5, -0.6)
+        _above(axes, at, label if verdict in VERDICTS else f"{label} (ours: {verdict})", 8)
+
+
+def _room(axes: Axes, count: int) -> None:
+    """Room for so many lines below each other, and where zero is."""
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(yticks=[], ylim=(count - 0.5, -0.6))
     axes.grid(axis="y", visible=False)
+
+
+def _above(axes: Axes, at: int, text: str, size: float) -> None:
+    """What a line is about, above it, so that a narrow screen shows both."""
+    axes.text(0.01, at - 0.12, text, fontsize=size, transform=axes.get_yaxis_transform(),
+              bbox={"color": "white", "pad": 0.5})
 
 
 def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
@@ -291,16 +306,15 @@ def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
     figure, row = plt.subplots(1, lines.label.nunique(), figsize=(7.2, height), sharey=True)
     for axes, (label, panel) in zip(row, lines.groupby("label", sort=False), strict=True):
         axes.axhline(0, color="black", linewidth=0.8)
-        known = published[label] == published[label]
         axes.axhline(100 * published[label], color="black", linewidth=1, linestyle="--",
-                     label="published" if known else None)
+                     label="published" if pd.notna(published[label]) else None)
         for (series, part), (colour, marker) in zip(
                 panel.groupby("series", sort=False), SWEEP, strict=False):
             part = part.sort_values("compute")
-            errors = [part.difference - part.low, part.high - part.difference]
+            errors = _errors(part.difference, part.low, part.high)
             axes.errorbar(part.compute, 100 * part.difference, yerr=[100 * e for e in errors],
-                          color=colour, marker=marker, markersize=4, linewidth=1.2, capsize=2,
-                          elinewidth=0.8, label=f"{series}: {', '.join(part.variant)}")
+                          color=colour, marker=marker, **CURVE,
+                          label=f"{series}: {', '.join(part.variant)}")
         axes.set(xscale="log", xlabel="multiply-adds of TLA's training", title=f"TLA − {label}")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.minorticks_off()       # their labels overlap
@@ -320,20 +334,17 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
     heads = {"": "TLA − AT", "added_": "added to equal treatment"}
     for axes, (name, head) in zip(row, heads.items(), strict=True):
         middle = 100 * lines[name.removesuffix("_") or "difference"]
-        errors = [middle - 100 * lines[f"{name}low"], 100 * lines[f"{name}high"] - middle]
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.errorbar(middle, y + 0.2, xerr=errors, linestyle="", color="#0072B2", marker="o",
-                      markersize=5, capsize=2, elinewidth=1, label="ours")
-        axes.set(xlabel=f"{head}, points (95 % interval)", yticks=[], ylim=(len(lines) - 0.5, -0.6))
-        axes.grid(axis="y", visible=False)
-    row[0].plot(100 * lines.published, y + 0.2, linestyle="", marker="D", markersize=5,
-                color="white", markeredgecolor="black", label="published under this attack")
+        errors = _errors(middle, 100 * lines[f"{name}low"], 100 * lines[f"{name}high"])
+        _room(axes, len(lines))
+        axes.errorbar(middle, y + 0.2, xerr=errors, color="#0072B2", marker="o", label="ours",
+                      **FOREST)
+        axes.set_xlabel(f"{head}, points (95 % interval)")
+    _diamonds(row[0], 100 * lines.published, y + 0.2, "black", markersize=5,
+              label="published under this attack")
     dashed = row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1,
                             linestyle="--", label="published under PGD")
     for at, says in zip(y, lines.says, strict=True):
-        # Above its line, so that a narrow screen shows both.
-        row[0].text(0.01, at - 0.12, says, fontsize=7.5, transform=row[0].get_yaxis_transform(),
-                    bbox={"color": "white", "pad": 0.5})
+        _above(row[0], at, says, 7.5)
     known = [dashed] if pd.notna(lines.published.iloc[0]) else []
     handles, _ = row[0].get_legend_handles_labels()
     figure.legend(handles=handles + known, loc="outside lower center", ncols=3)

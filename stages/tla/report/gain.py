@@ -4,8 +4,9 @@ import pandas as pd
 
 from tla.outcomes import Outcome
 from tla.params import Params, Reading
+from tla.report.pairs import shared
 from tla.report.published import FORMS, published_gain
-from tla.report.scale import Variants, interval, minus, shared
+from tla.report.scale import Variants, interval, minus
 from tla.report.statistics import holm
 
 # What the poster calls an attack; all others are PGD.

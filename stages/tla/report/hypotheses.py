@@ -130,9 +130,10 @@ class Summary:
         if twice := repeated([claim.id for claim in self.claims]):
             raise ValueError(f"claims: the id {twice[0]} stands twice")
         for claim in self.claims:
-            if unknown := sorted(claim.not_measured.keys() - set(studied(self))):
-                raise ValueError(f"not_measured: {unknown[0]!r} in {claim.id} is no study of "
-                                 f"these: {', '.join(studied(self))}")
+            own = self.studies.get(claim.data, [])
+            if unknown := sorted(claim.not_measured.keys() - set(own)):
+                raise ValueError(f"not_measured: {unknown[0]!r} in {claim.id} is no study of its "
+                                 f"data; there are {', '.join(own) or 'none'}")
 
 
 def load_summary(path: str | Path) -> Summary:

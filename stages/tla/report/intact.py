@@ -32,17 +32,17 @@ def read_text(path: Path, again: str = AGAIN) -> str:
         raise UserError(f"{path}: is no text in UTF-8; {again}") from None
 
 
-def table_path(params: Params, name: str, root: Path = Path()) -> Path:
+def table_path(params: Params, name: str) -> Path:
     """Where a table of a study lies."""
-    return root / "reports" / params.dataset / "tables" / f"{name}.csv"
+    return Path("reports", params.dataset, "tables", f"{name}.csv")
 
 
-def read_table(params: Params, name: str, root: Path = Path()) -> pd.DataFrame:
+def read_table(params: Params, name: str) -> pd.DataFrame:
     """One of the tables of a study; only an empty cell is a missing value.
 
     Raises UserError where it is not as it was written.
     """
-    path = table_path(params, name, root)
+    path = table_path(params, name)
     table = read_csv(path)
     if read_metrics(path.with_name(DIGESTS)).get(path.name) != digest_of(path):
         raise UserError(f"{path}: was edited or cut; {AGAIN}")

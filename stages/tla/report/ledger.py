@@ -81,7 +81,8 @@ def about(claim: Claim) -> dict:
             "source": claim.source}
 
 
-def readings(claim: Claim, study: str, params: Params, own_data: bool, level: float) -> list[dict]:
+def claim_lines(claim: Claim, study: str, params: Params, own_data: bool,
+                level: float) -> list[dict]:
     """Lines of the ledger that one study has on a claim, not corrected; differences in points."""
     lines = []
     for line in measured(claim, params).itertuples():
@@ -120,12 +121,12 @@ def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
     for claim in summary.claims:
         names, own, beside = summary.studies.get(claim.data, []), [], []
         for name in names:
-            found = readings(claim, name, studies[name], True, summary.level)
+            found = claim_lines(claim, name, studies[name], True, summary.level)
             check_primary(claim, name, found, summary.config)
             own += found
         for name in summary.beside:
             if name not in names:
-                beside += readings(claim, name, studies[name], False, summary.level)
+                beside += claim_lines(claim, name, studies[name], False, summary.level)
         if all(line["verdict"] == EXPLORATORY for line in own):
             own.insert(0, about(claim) | {"study": "", "network": "", "own_data": True,
                                           "verdict": "not run", "uncorrected": "not run"})
@@ -169,9 +170,11 @@ def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     A comparison still to come counts as one with p = 1, so that its own p can unsettle no verdict.
     A claim that is the comparison of another takes that one's p and is not counted. resolvable:
     half an interval's width, the difference that would have been told from none;
-    resolvable_corrected: at most that after correction, as the smallest p of its study.
+    resolvable_corrected: at most that after correction, as the smallest p of its study. Both are
+    empty for a claim of hardly any difference, which is told from a margin.
     """
     decides = table.verdict != EXPLORATORY
+    equal = table.claim.isin([claim.id for claim in summary.claims if claim.equal_within])
     counted = decides & table.same_as.isna() & table.p.notna()
     p_holm, missing = pd.Series(math.nan, table.index), to_come(summary)
     comparisons = pd.Series(1, table.index)
@@ -187,8 +190,8 @@ def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     return table.assign(
         verdict=table.verdict.mask(decides & undecided, "not resolved"),
         uncorrected=table.uncorrected.mask(~table.own_data | one_seed, beside),
-        p_holm=p_holm, resolvable=(table.high - table.low) / 2,
-        resolvable_corrected=first.where(decides))
+        p_holm=p_holm, resolvable=((table.high - table.low) / 2).mask(equal),
+        resolvable_corrected=first.where(decides & ~equal))
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:

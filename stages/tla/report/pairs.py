@@ -1,4 +1,4 @@
-"""Which models are set against which."""
+"""Which models are set against which, and whether on the same images of every seed."""
 
 from operator import itemgetter
 
@@ -58,6 +58,11 @@ def compared_auc(params: Params) -> list[Pair]:
     """`tla` against every other model that was scored, and the undefended one against chance."""
     others = [name for name in params.represent.models if name != "tla"]
     return [*(("tla", name) for name in others), ("um", "chance")]
+
+
+def shared(params: Params) -> bool:
+    """Whether all seeds have the same test images."""
+    return params.data.folds is None
 
 
 def headlined(params: Params, pair: Pair) -> bool:

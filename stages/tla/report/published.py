@@ -7,6 +7,7 @@ import pandas as pd
 
 from tla.files import read_csv
 from tla.params import Params
+from tla.report.tables import READING
 
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 FORMS = {"C&W": ("cw-50", "cw"), "MIM": ("mim-average", "mim")}     # the paper's own, the usual
@@ -20,7 +21,7 @@ def short_run(params: Params) -> str:
 
 def long_run(params: Params) -> str:
     """Outcome of the PGD run of most steps."""
-    return f"pgd_{params.evaluate.attacks['pgd'].steps[-1]}_last"
+    return params.evaluate.outcomes("pgd")[-2]
 
 
 def forms(params: Params) -> list[str]:
@@ -33,36 +34,40 @@ def _form(attack: str, params: Params) -> str:
     return params.evaluate.outcomes(name)[-2]
 
 
-def readings(attack: str, params: Params) -> list[str]:
+def our_outcomes(attack: str, params: Params) -> list[str]:
     """Our outcomes for an attack of the poster; its long PGD run can be read in two ways."""
     if attack in FORMS:
         return [_form(attack, params)]
-    return [short_run(params)] if attack == "PGD" else [long_run(params), "pgd-restarts_last"]
+    return [short_run(params)] if attack == "PGD" else [long_run(params), READING]
 
 
-def published(params: Params, figure: str, root: Path = Path()) -> pd.DataFrame:
+def of_data(params: Params) -> pd.DataFrame:
+    """The lines of the poster on a study's data set; none on others than the paper's."""
+    table = read_csv(Path("reports", "published.csv"), "run git checkout")
+    return table[table.dataset == DATASETS.get(params.data.source)]
+
+
+def published(params: Params, figure: str) -> pd.DataFrame:
     """Values (fractions) of one figure of the poster for this data set.
 
     Columns model, pool, outcome, value, a line for each reading. Other data sets than the paper's
     have no line.
     """
-    table = read_csv(root / "reports" / "published.csv", "run git checkout")
-    own = (table.dataset == DATASETS.get(params.data.source)) & (table.figure == figure)
-    table = table[own]
-    outcomes = [readings(attack, params) for attack in table.attack]
+    table = of_data(params)
+    table = table[table.figure == figure]
+    outcomes = [our_outcomes(attack, params) for attack in table.attack]
     return table.assign(outcome=outcomes, value=table.value / 100).explode("outcome")
 
 
-def published_gain(params: Params, attack: str, baseline: str, root: Path = Path()) -> float:
+def published_gain(params: Params, attack: str, baseline: str) -> float:
     """TLA's accuracy minus a baseline's under C&W, MIM or PGD, the long run; NaN if not published.
 
     The one under PGD stands in the poster's text, the others are read off its bars.
     """
-    table = read_csv(root / "reports" / "published.csv", "run git checkout")
-    table, name = table[table.dataset == DATASETS.get(params.data.source)], baseline.upper()
+    table, name = of_data(params), baseline.upper()
     if attack == "PGD":
         said = (table.model == f"TLA - {name}") & table.attack.str.startswith("PGD-")
-        return table[said].value.sum(min_count=1) / 100
+        return table.value[said].item() / 100 if said.any() else nan
     bars = table[(table.figure == "bars") & (table.attack == attack)].set_index("model").value
     return (bars.get("TLA", nan) - bars.get(name, nan)) / 100
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tla.params import Params
+from tla.report.pairs import shared
 from tla.report.published import published_gain
 from tla.report.statistics import paired_difference
 from tla.report.tables import Rows, accuracy_lines, of_seeds
@@ -88,11 +89,6 @@ def slope_weights(compute: list[float]) -> np.ndarray:
     return away / (away**2).sum()
 
 
-def shared(params: Params) -> bool:
-    """Whether all seeds have the same test images."""
-    return params.data.folds is None
-
-
 def scale_facts(params: Params, lines: pd.DataFrame, trends: pd.DataFrame) -> dict:
     """What the template says of scale; beyond: the authors' compute in units of the largest."""
     largest, authors = lines.compute.max(), params.variants.scale.authors
@@ -103,11 +99,12 @@ def scale_facts(params: Params, lines: pd.DataFrame, trends: pd.DataFrame) -> di
     return {"settings": settings, "span": largest / lines.compute.min(),
             "beyond": authors / largest if authors else None,
             "rising": [line for line in trends.to_dict("records") if line["low"] > 0],
-            "about": [about(lines, trends, name, published_gain(params, "PGD", name))
+            "about": [baseline_facts(lines, trends, name, published_gain(params, "PGD", name))
                       for name in BASELINES]}
 
 
-def about(lines: pd.DataFrame, trends: pd.DataFrame, baseline: str, published: float) -> dict:
+def baseline_facts(lines: pd.DataFrame, trends: pd.DataFrame, baseline: str,
+                   published: float) -> dict:
     """In how many variants a difference is resolved, or excludes the published one; trends."""
     own = lines[lines.baseline == baseline].drop_duplicates("variant")
     return {"baseline": baseline, "variants": len(own), "published": published,

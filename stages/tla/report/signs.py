@@ -1,6 +1,7 @@
 """Signs of gradient masking, one number each (Athalye et al. 2018; Carlini et al. 2019)."""
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 
@@ -43,7 +44,7 @@ def signs(suite: pd.DataFrame, masking: pd.DataFrame, transfer: pd.Series,
           pgd: str) -> dict[str, float]:
     """How far each of SIGNS goes for one model, positive where it speaks for masking."""
     curve = list(masking.filter(regex=r"^eps_").mean())
-    rises = [after - before for before, after in zip(curve, curve[1:], strict=False)]
+    rises = [after - before for before, after in pairwise(curve)]
     own = suite[pgd]
     return {"rise": max(rises), "unbounded": curve[-1], "transfer": ahead(own, transfer),
             "square": ahead(own, suite["square_worst"]),

@@ -7,19 +7,18 @@ import pandas as pd
 from tla.files import read_metrics
 from tla.outcomes import Outcome
 from tla.params import Params
-from tla.report.detection import auc_lines
+from tla.report.detection import SCORES, TASKS, auc_lines
 from tla.report.intact import read_table, table_path
 from tla.report.labels import attack_label, flagged, percent
 from tla.report.signs import SIGNS, masking_line
 from tla.report.tables import accuracy_lines, retrieval_line, withstood
-from tla.report.text import SCORES, TASKS, lookup, shown_outcomes
+from tla.report.text import lookup, shown_outcomes
 from tla.train.methods import label
 
 OWN = "→ "      # marks the line of the model in the table
 
 
-def standing_table(params: Params, name: str, metrics: dict[str, float],
-                   root: Path = Path()) -> str:
+def standing_table(params: Params, name: str, metrics: dict[str, float]) -> str:
     """Accuracies in percent as Markdown, the study's models and this one, most robust first.
 
     metrics: its own, as `suite_metrics` has them. A model of the study that was not measured has no
@@ -29,7 +28,7 @@ def standing_table(params: Params, name: str, metrics: dict[str, float],
              if f"{outcome}_accuracy" in metrics}
     found = []
     for model in params.models:
-        path = root / "reports" / params.dataset / "metrics" / f"{model}.json"
+        path = Path("reports", params.dataset, "metrics", f"{model}.json")
         if path.exists():
             found.append((label(model, params), read_metrics(path)))
     found.append((OWN + name, metrics))
@@ -41,11 +40,11 @@ def standing_table(params: Params, name: str, metrics: dict[str, float],
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def masked_models(params: Params, root: Path = Path()) -> list[str]:
+def masked_models(params: Params) -> list[str]:
     """Labels of the study's models that show a sign of gradient masking."""
-    if not table_path(params, "masking", root).exists():
+    if not table_path(params, "masking").exists():
         return []
-    return [label(name, params) for name in flagged(read_table(params, "masking", root))]
+    return [label(name, params) for name in flagged(read_table(params, "masking"))]
 
 
 def masking_signs(params: Params, suite: pd.DataFrame, masking: pd.DataFrame,
@@ -54,12 +53,12 @@ def masking_signs(params: Params, suite: pd.DataFrame, masking: pd.DataFrame,
 
     transfer: rows of images that other models made; without them that sign is left out.
     """
-    pgd = str(Outcome("pgd", str(params.evaluate.attacks["pgd"].steps[-1]), "worst"))
     looked_for, others = list(SIGNS), pd.Series(dtype=float)
     if transfer is None:
         looked_for.remove("transfer")
     else:
         others = withstood(transfer, "scored")
+    pgd = params.evaluate.outcomes("pgd")[-1]
     line = masking_line(suite.set_index("idx"), masking, others, pgd, params.masking.tolerance)
     return [{"sign": sign, "value": line[sign], "flag": line[f"flag_{sign}"],
              "means": SIGNS[sign]} for sign in looked_for]

@@ -15,9 +15,11 @@ from tla.report.tables import Rows
 Broken = dict[str, dict[str, np.ndarray]]   # by model, what evaluate keeps of images it lost
 
 
-def counted(params: Params, attack: str) -> str:
+def counted_outcome(params: Params, attack: str) -> str:
     """The outcome of an attack at its largest budget, by the paper's convention if it has two."""
-    return params.evaluate.outcomes(attack)[-2:][0]
+    # The largest budget comes last, `last` before `worst`; other attacks have one outcome.
+    first, *_ = params.evaluate.outcomes(attack)[-2:]
+    return first
 
 
 def survived(rows: pd.DataFrame, outcome: str) -> pd.Series:
@@ -30,7 +32,7 @@ def survivors_table(suite: Rows, params: Params) -> pd.DataFrame:
 
     An image counts once for every training seed on which both models were attacked.
     """
-    outcomes = [CLEAN, *(counted(params, name) for name in params.evaluate.attacks),
+    outcomes = [CLEAN, *(counted_outcome(params, name) for name in params.evaluate.attacks),
                 WHITE_BOX, ROBUST]
     lines = []
     for outcome in outcomes:
@@ -51,7 +53,8 @@ def examples(suite: Rows, broken: Broken, params: Params) -> pd.DataFrame:
     Columns model, row (in what `broken` has of it), idx, label, pred, survived_by (models, spaced).
     All are of the first seed and the attack that evaluate.broken names; the first ones are taken.
     """
-    outcome, alive, lines = counted(params, params.evaluate.broken.attack), {}, []
+    outcome = counted_outcome(params, params.evaluate.broken.attack)
+    alive, lines = {}, []
     for model, rows in suite.items():
         rows = rows[rows.seed == params.seeds[0]]
         alive[model] = set(rows.idx[survived(rows, outcome) == 1])

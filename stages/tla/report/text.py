@@ -9,7 +9,7 @@ from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
-from tla.report.detection import works_against
+from tla.report.detection import ATTACKERS, SCORES, TASKS, works_against
 from tla.report.fill import fill
 from tla.report.gain import added, gain_facts
 from tla.report.intact import read_table
@@ -30,11 +30,6 @@ from tla.report.signs import SIGNS
 from tla.report.tables import READING
 from tla.report.tuning import read_trials, winners
 
-TASKS = {"misclassified": "wrong vs right, both adversarial",
-         "adversarial": "fooling adversarial vs clean"}
-SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
-          "mixture": "Gaussian-mixture likelihood"}
-ATTACKERS = {"unaware": "attacker unaware of the score", "aware": "attacker who knows the score"}
 WORKS = {"both": "against both attackers", "neither": "against neither",
          "unaware": "**only against the one who does not know of it**", "undefined": "undefined"}
 SOURCES = {"noise": "uniform noise", "photos": "crops of photographs",
@@ -45,17 +40,17 @@ TABLES = ("accuracy", "differences", "distances", "autoattack", "draws", "transf
           "mismatch", "seeds")
 
 
-def read_tables(params: Params, root: Path = Path()) -> dict[str, pd.DataFrame]:
+def read_tables(params: Params) -> dict[str, pd.DataFrame]:
     """The tables that the texts are written from: of trials, of variants where there are any."""
     names, variants = list(TABLES), params.variants
     names += ["scale", "scale-trend"] if variants.scale else []
     names += ["gain"] if variants.gain else []
     names += ["variants"] if pilot(params) else []
-    found = {name: read_table(params, name, root) for name in names}
-    return found | {"trials": read_trials(params, root), "epochs": kept_epochs(params, root)}
+    found = {name: read_table(params, name) for name in names}
+    return found | {"trials": read_trials(params), "epochs": kept_epochs(params)}
 
 
-def kept_epochs(params: Params, root: Path) -> pd.DataFrame:
+def kept_epochs(params: Params) -> pd.DataFrame:
     """model, seed, epoch of the checkpoint that was kept, and of how many, from training's logs.
 
     That is the most robust on the images that choose, clean accuracy and then the later epoch
@@ -63,7 +58,7 @@ def kept_epochs(params: Params, root: Path) -> pd.DataFrame:
     """
     lines = []
     for model in params.models:
-        log = read_csv(root / "reports" / params.dataset / "training" / f"{model}.csv")
+        log = read_csv(Path("reports", params.dataset, "training", f"{model}.csv"))
         by = [*log.filter(regex="_(?:robust|clean)_accuracy$"), "epoch"]
         for seed, part in log.groupby("seed"):
             kept = part.sort_values(by, na_position="first").iloc[-1]     # not all are validated
@@ -85,8 +80,8 @@ def seed_facts(params: Params, tables: dict[str, pd.DataFrame]) -> list[dict]:
 
 def shown_outcomes(params: Params) -> dict[str, str]:
     """Outcomes of the results table and the bars, and their heads; the headline is last."""
-    names = ["clean", "fgsm_last", short_run(params), long_run(params), "pgd-restarts_last",
-             *forms(params), "white-box", "autoattack_worst"]
+    names = ["clean", "fgsm_last", short_run(params), long_run(params), READING, *forms(params),
+             "white-box", "autoattack_worst"]
     heads = {name: attack_label(Outcome.parse(name)) for name in names}
     return heads | {"robust": "robust"}
 
@@ -160,17 +155,18 @@ def of_trained(lines: list[dict], outcome: str) -> dict:
 def comparison_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
     """What the template says of robust accuracy and of differences."""
     accuracy, differences = tables["accuracy"], tables["differences"]
-    robust = lookup(accuracy[accuracy.outcome == "robust"], "model")
+    robust = {line["model"]: line
+              for line in accuracy[accuracy.outcome == "robust"].to_dict("records")}
     lines = [line for line in differences.to_dict("records")
              if headlined(params, (line["model"], line["baseline"]))]
-    return {"robust": [robust[name,] for name in params.models], "pools": pools(params),
-            "swept": sorted((robust[name,] for name in pools(params)), key=itemgetter("accuracy")),
+    return {"robust": [robust[name] for name in params.models], "pools": pools(params),
+            "swept": sorted((robust[name] for name in pools(params)), key=itemgetter("accuracy")),
             "difference": lookup(differences, "model", "baseline", "outcome"),
             "shown": ["clean", long_run(params), "white-box", "robust"], "differences": lines,
             "trained": [of_trained(lines, outcome) for outcome in ("robust", "white-box")]}
 
 
-def embedding_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+def detection_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
     """What the template says of detection and of images from elsewhere."""
     auc = tables["auc"]
     return {"tasks": TASKS, "scores": SCORES, "factors": sorted(set(auc.eps_factor)),
@@ -206,12 +202,13 @@ def trial_facts(params: Params, trials: pd.DataFrame) -> dict:
 
     alike: settings of every trial of every method, which the best are shown without.
     """
-    best, chosen = lookup(winners(trials), "method"), []
+    best, chosen = {line["method"]: line for line in winners(trials).to_dict("records")}, []
     settings = [set(text.split()) for text in trials.settings]
     alike = set.intersection(*settings) if len(settings) > 1 else set()
-    for line in (best[name,] for name in params.models if (name,) in best):
-        own = [setting for setting in line["settings"].split() if setting not in alike]
-        chosen.append(line | {"settings": " ".join(own)})
+    for name in params.models:
+        if name in best:
+            own = [each for each in best[name]["settings"].split() if each not in alike]
+            chosen.append(best[name] | {"settings": " ".join(own)})
     return {"chosen": chosen, "alike": sorted(alike),
             "trials": trials.groupby("method").size().to_dict()}
 
@@ -263,5 +260,5 @@ def report_text(template: str, params: Params, tables: dict[str, pd.DataFrame],
         diamonds=not published(params, "bars").empty,
         leaking=leaking[leaking.model.isin(LEAKING)].to_dict("records"),
         **comparison_facts(params, tables), **norm_facts(tables),
-        **embedding_facts(params, tables), **aware_facts(params, tables),
+        **detection_facts(params, tables), **aware_facts(params, tables),
         **variant_facts(params, tables), **trial_facts(params, tables["trials"]))

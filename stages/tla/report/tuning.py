@@ -16,9 +16,9 @@ def trials_path(params: Params) -> Path:
     return Path("reports", params.dataset, "tuning.csv")
 
 
-def read_trials(params: Params, root: Path = Path()) -> pd.DataFrame:
+def read_trials(params: Params) -> pd.DataFrame:
     """The trials of a study; no line where nothing was tuned."""
-    path = root / trials_path(params)
+    path = trials_path(params)
     found = read_csv(path) if path.exists() else pd.DataFrame()
     found = found.reindex(columns=list(COLUMNS))
     return found.assign(edge=found.edge.astype(object).fillna(""))

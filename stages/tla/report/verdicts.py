@@ -6,11 +6,11 @@ import pandas as pd
 
 from tla.outcomes import Outcome
 from tla.params import Params
-from tla.report.curves import is_of_norm
 from tla.report.fill import fill
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
+from tla.report.intact import read_table
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent
-from tla.report.ledger import EXPLORATORY, corrected, readings, to_come
+from tla.report.ledger import EXPLORATORY, claim_lines, corrected, to_come
 from tla.report.signs import SIGNS
 from tla.report.tables import READING
 from tla.report.text import lookup
@@ -19,8 +19,8 @@ from tla.train.methods import label
 SUMMARY = "experiments/summary/params.yaml"
 TEMPLATE = Path(__file__).parents[2] / "verdict.md"
 TOPICS = {"attack": "accuracy under attack", "clean": "accuracy on clean images",
-          "norms": "accuracy in another norm", "knn": "retrieval under attack",
-          "auc": "AUC of misclassification detection"}
+          "l2": "accuracy under L2 attacks", "l0": "accuracy under L0 attacks",
+          "knn": "retrieval under attack", "auc": "AUC of misclassification detection"}
 LEAD = ("attack", "tla", "at")      # the group that the box speaks of first
 
 
@@ -30,7 +30,7 @@ def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
     for claim in summary.claims:
         own = study in summary.studies.get(claim.data, [])
         if claim.kind != "cost" and (own or study in summary.beside):
-            lines += readings(claim, study, params, own, summary.level)
+            lines += claim_lines(claim, study, params, own, summary.level)
     return corrected(pd.DataFrame(lines), summary) if lines else pd.DataFrame()
 
 
@@ -38,10 +38,8 @@ def topic_of(claim: Claim) -> str:
     """What a claim is about, a key of TOPICS."""
     if claim.kind != "accuracy":
         return claim.kind
-    outcome = Outcome.parse(claim.primary)
-    if is_of_norm(outcome):
-        return "norms"
-    return outcome.attack if outcome.attack in TOPICS else "attack"
+    topic = Outcome.parse(claim.primary).attack.partition("-")[0]       # l2-ddn is an L2 attack
+    return topic if topic in TOPICS else "attack"
 
 
 def claim_groups(summary: Summary, params: Params, table: pd.DataFrame) -> dict[tuple, list[dict]]:
@@ -106,21 +104,21 @@ def verdict_of(line: dict) -> str:
     return line["uncorrected"] if line["verdict"] == EXPLORATORY else line["verdict"]
 
 
-def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFrame]) -> dict:
+def verdict_facts(summary: Summary, params: Params) -> dict:
     """What the template says of a study; empty where no claim about TLA and AT is read from it."""
     table = lines_of(summary, params)
     groups = {} if table.empty else claim_groups(summary, params, table)
     if LEAD not in groups:
         return {}
-    differences = lookup(tables["differences"], "model", "baseline", "outcome")
-    signs = signs_of(tables["masking"], params)
+    differences = lookup(read_table(params, "differences"), "model", "baseline", "outcome")
+    signs, reached = signs_of(read_table(params, "masking"), params), read_table(params, "accuracy")
     found = {key: group_facts(key, lines, params, differences, signs)
              for key, lines in groups.items()}
-    accuracy, lead = lookup(tables["accuracy"], "model", "outcome"), found[LEAD]
+    accuracy, lead = lookup(reached, "model", "outcome"), found[LEAD]
     pair = [label(name, params) for name in LEAD[1:]]
     made = int((table.p_holm.notna() & table.same_as.isna()).sum())
     return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
-            "topic": TOPICS[LEAD[0]], "pair": pair, "images": tables["accuracy"].images.max(),
+            "topic": TOPICS[LEAD[0]], "pair": pair, "images": reached.images.max(),
             "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
@@ -128,9 +126,9 @@ def verdict_facts(summary: Summary, params: Params, tables: dict[str, pd.DataFra
             "others": [name for name in signs if name not in pair]}
 
 
-def verdict_text(params: Params, tables: dict[str, pd.DataFrame], whole: bool) -> str:
+def verdict_text(params: Params, whole: bool) -> str:
     """The box as Markdown, `whole` with a table of every group; empty where there is no verdict."""
-    facts = verdict_facts(load_summary(SUMMARY), params, tables)
+    facts = verdict_facts(load_summary(SUMMARY), params)
     if not facts:
         return ""
     filters = {"percent": percent, "comma": "{:,.0f}".format, "outcome": outcome_label,
