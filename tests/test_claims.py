@@ -291,6 +291,9 @@ def test_hardly_any_difference_has_the_p_of_its_margin_and_a_place_in_the_correc
     assert table.p.tolist() == pytest.approx([0.02, p]) and p < 0.01
     assert table.p_holm.tolist() == pytest.approx([0.02, 2 * p])
     assert table.verdict.tolist() == ["contradicted", "confirmed"]
+    # It is told from its margin: no difference from none would have settled it.
+    assert table.resolvable.isna().tolist() == [False, True]
+    assert table.resolvable_corrected.isna().tolist() == [False, True]
 
 
 def test_counts_are_after_correction_and_the_uncorrected_ones_beside(study):
@@ -323,6 +326,14 @@ def test_without_the_primary_reading_for_a_stated_reason_a_claim_is_not_run(stud
     text = markdown(TEMPLATE, table, summary, {})
     assert "- C99, not measured by digits: it is too weak\n" in text and "want of" not in text
 
+
+def test_a_reason_is_said_where_another_study_has_the_reading_too(study):
+    """Else the headline would be of another study without a word."""
+    summary = summary_of(claim(not_measured={"mnist-small": "it is too slow"}),
+                         studies=["mnist-small", "digits"])
+    table = ledger(summary_of(claim()), {"digits": study})
+    text = markdown(TEMPLATE, table, summary, {})
+    assert "- C99, not measured by mnist-small: it is too slow\n" in text
 
 def test_other_data_need_not_have_the_primary_reading(study):
     summary = summary_of(claim(data="cifar10", primary="fgsm_last"), beside=["digits"])
