@@ -85,7 +85,7 @@ OTHERS = {
     "tune without images": (tune.main, ["params.yaml"], "no such file; run dvc repro prepare"),
     "compare without rows": (compare.main, ["params.yaml"], f"suite.csv.gz: .*{AGAIN}"),
     "report without tables": (report.main, ["params.yaml"], f"accuracy.csv: .*{AGAIN}"),
-    "show without tables": (show.main, ["params.yaml"], f"accuracy.csv: .*{AGAIN}"),
+    "show without tables": (show.main, ["params.yaml"], f"differences.csv: .*{AGAIN}"),
     "claims of a study": (claims.main, ["params.yaml"], "params.yaml: config: input should be"),
     "a study of claims": (prepare.main, ["experiments/summary/params.yaml"], "root: field requ"),
     "claims without tables": (claims.main, ["experiments/summary/params.yaml"], AGAIN),

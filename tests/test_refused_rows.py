@@ -218,7 +218,7 @@ OTHERS = {
     "distances": (report.main, "params.yaml", "reports/digits/metrics/represent-at.json",
                   cut, "is damaged"),
     "a benchmark": (claims.main, SUMMARY, "reports/benchmarks/training.csv", cut, "is damaged"),
-    "trials": (show.main, "params.yaml", "reports/digits/tuning.csv", cut, "is damaged"),
+    "trials": (report.main, "params.yaml", "reports/digits/tuning.csv", cut, "is damaged"),
     "a report": (page.main, SUMMARY, "reports/mnist-fast/REPORT.md", with_bytes, "is no text in"),
     "no report": (page.main, SUMMARY, "reports/mnist-fast/REPORT.md", Path.unlink, "cannot be rea"),
     "a figure": (page.main, SUMMARY, "reports/digits/figures/accuracy.svg", with_bytes, "is no t"),
