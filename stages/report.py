@@ -153,9 +153,10 @@ def draw_scale(folder: Path, params: Params, lines: pd.DataFrame) -> None:
     figures.save(figures.scale_curves(lines, said), folder / "figures", "scale")
 
 
-def draw_gain(folder: Path, lines: pd.DataFrame) -> None:
-    """What unequal treatments add to TLA minus AT."""
-    figures.save(figures.gain_forest(lines), folder / "figures", "gain")
+def draw_gain(folder: Path, table: pd.DataFrame) -> None:
+    """What unequal treatments add to TLA minus AT, a figure a network."""
+    for network, lines in table.groupby("network", sort=False):
+        figures.save(figures.gain_forest(lines), folder / "figures", f"gain-{network}")
 
 
 def draw_embedding(folder: Path, params: Params) -> None:

@@ -41,7 +41,7 @@ def params(make_params, raw_params, monkeypatch):
               attacks["mim"]}
     found = make_params(others | {
         "variants.attacks": dict.fromkeys(["pgd-restarts", "pgd", "cw-50", "mim-average"], 9),
-        "variants.trained": TRAINED, "variants.gain": GAIN})
+        "variants.trained": TRAINED, "variants.gain": {"mlp": GAIN}})
     return dataclasses.replace(found, data=dataclasses.replace(
         found.data, source="mnist", folds=None))
 
@@ -112,6 +112,20 @@ def test_holm_corrects_for_the_readings_that_stand_alone(params, rows):
     assert table.added_holm[table.kind != "alone"].isna().all()
 
 
+def test_each_network_has_an_equal_treatment_and_a_correction_of_its_own(params, rows):
+    one = params.variants.gain["mlp"]
+    two = dataclasses.replace(one, equal=one.together[0])
+
+    def table(**networks):
+        variants = dataclasses.replace(params.variants, gain=networks)
+        return gain.gain_table(dataclasses.replace(params, variants=variants), rows)
+    alone = [table(one=one), table(two=two)]
+    assert table(one=one, two=two).equals(pd.concat(alone))
+    assert (alone[0].added[1:] != alone[1].added[1:]).all()
+    facts = gain.gain_facts(table(one=one, two=two))
+    assert {name: facts[name]["equal"]["says"] for name in facts} == {"one": "equal", "two": "all"}
+
+
 def test_the_published_gain_is_that_under_the_same_attack(params, rows):
     """Poster: PGD in its text; C&W 97.25 to 96.64 and MIM 96.64 to 95.47 in its bars."""
     table = gain.gain_table(params, rows)
@@ -125,7 +139,7 @@ def table_of(**changes):
     """A table in which only `mode` adds something, by line; `changes` are its other values."""
     lines = []
     for kind, said in zip(["equal", *["alone"] * 5, *["together"] * 2], READINGS, strict=True):
-        line = {"kind": kind, "says": said["says"], "source": said["source"],
+        line = {"network": "mlp", "kind": kind, "says": said["says"], "source": said["source"],
                 "published": 0.0292, "difference": 0.004, "low": -0.001, "high": 0.009,
                 "images": 1000, "seeds": 5, "added": 0.0, "added_low": -0.01, "added_high": 0.01,
                 "added_holm": 1.0 if kind == "alone" else nan}

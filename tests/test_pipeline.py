@@ -278,13 +278,13 @@ VARIANTS = {
         "smoothed": {"models": ["tla"], "seeds": [0, 1],
                      "changes": {"train.label_smoothing": 0.1}}},
     "scale": {"outcome": "pgd_4_last", "series": {"width": ["small", "study"]}, "authors": None},
-    "gain": {
+    "gain": {"mlp": {
         "equal": {"says": "equal", "source": "ours: so", "tla": "study", "at": "study",
                   "outcome": "pgd_4_last"},
         "alone": [{"says": "smoothing", "source": "theirs", "tla": "smoothed", "at": "study",
                    "outcome": "pgd_4_last"}],
         "together": [{"says": "all", "source": "theirs", "tla": "smoothed", "at": "study",
-                      "outcome": "pgd-restarts_last"}]}}
+                      "outcome": "pgd-restarts_last"}]}}}
 VARIED = {f"variants.{key}": value for key, value in VARIANTS.items()}
 STEPS = {"evaluate.attacks.pgd.steps": [2, 4]}      # that these outcomes are of
 

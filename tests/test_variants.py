@@ -85,7 +85,7 @@ def scale(*series, outcome="pgd-restarts_last"):
 
 
 def gain(**values):
-    return {"equal": READING, "alone": [READING], "together": [READING | values]}
+    return {"mlp": {"equal": READING, "alone": [READING], "together": [READING | values]}}
 
 
 OTHER = ONE | {"seeds": [0]}
@@ -100,10 +100,10 @@ OTHER = ONE | {"seeds": [0]}
     ({"variants.scale": scale("all", "one")}, "scale: alp is not among the models of 'one'"),
     ({"variants.scale": scale("all", "again", outcome="cw_last")}, "'cw_last' is no outcome"),
     ({"variants.scale": scale("all", "again", outcome="pgd_40_last")}, "'pgd_40_last' is no"),
-    ({"variants.gain": gain(at="no")}, "gain: 'no' is not among variants.trained"),
-    ({"variants.gain": gain(at="other")}, "gain: its variants need the same seeds"),
+    ({"variants.gain": gain(at="no")}, "gain.mlp: 'no' is not among variants.trained"),
+    ({"variants.gain": gain(at="other")}, "gain.mlp: its variants need the same seeds"),
     ({"variants.gain": gain(outcome="pgd")}, "'pgd' is no outcome of its attacks"),
-    ({"variants.gain": gain(under="pgd")}, "variants.gain.together.0.under")], ids=str)
+    ({"variants.gain": gain(under="pgd")}, "variants.gain.mlp.together.0.under")], ids=str)
 def test_what_cannot_be_compared_is_refused(changes, why, write_params):
     trained = {"one": ONE, "other": OTHER, "all": ALL, "again": ALL}
     base = {"variants.attacks": ATTACKS, "variants.trained": trained}

@@ -5,6 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 from test_claims import AUC, COLUMNS, claim
+from test_gain import TRAINED, reading, table_of
 
 from tla.report import verdicts
 from tla.report.hypotheses import Summary
@@ -29,7 +30,7 @@ def study(params, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
 
     def box(lines, claims=CLAIMS, flags=(), whole=False, own=True, seen=1500,
-            architecture="mlp"):
+            architecture="mlp", params=params):
         differences = pd.DataFrame(lines, columns=COLUMNS)
         masking = pd.DataFrame([{"model": name, "cw": 0.0} | {
             f"flag_{sign}": (name, sign) in flags for sign in verdicts.SIGNS}
@@ -112,6 +113,22 @@ def test_autoattack_is_named_where_it_was_run(study):
     assert "AutoAttack" not in study([line(PGD, 0.02, 0.001)])
     text = study([line(PGD, 0.02, 0.001), line("autoattack_worst", -0.01, 0.2, seeds=2)])
     assert "Under AutoAttack -1.0 [-2.0, +0.0] (1,500 images, 2 seeds)." in text
+
+
+def test_what_unequal_treatment_adds_is_said_of_the_first_network_where_it_was_measured(
+        study, make_params, tmp_path):
+    assert "Treated unequally" not in study([line(PGD, 0.02, 0.001)])
+    asked = {"equal": reading("equal"), "alone": [reading("mode", at="moved")],
+             "together": [reading("all", "smoothed", "moved")]}
+    unequal = make_params({"variants.attacks": {"pgd-restarts": 9}, "variants.trained": TRAINED,
+                           "variants.gain": {"net": asked, "another": asked}})
+    first = table_of(all={"difference": 0.02, "low": 0.01, "high": 0.04, "added": 0.016,
+                          "added_low": 0.012, "added_high": 0.024})
+    tables = pd.concat([first.assign(network="net"), table_of().assign(network="another")])
+    tables.to_csv(tmp_path / "reports" / "digits" / "tables" / "gain.csv", index=False)
+    text = study([line(PGD, 0.02, 0.001)], params=unequal)
+    assert ("(all; network net), TLA − AT is +2.0 [+1.0, +4.0] instead of +0.4 [-0.1, +0.9]: that "
+            "adds +1.6 [+1.2, +2.4].") in text
 
 
 @pytest.mark.parametrize(("flags", "said"), [

@@ -626,13 +626,14 @@ class Variants:
     """Models with other values than the study's, and what is asked of them; all may be empty.
 
     `attacks`: of the suite, and how many images of a seed each sees; `part`: of which these are.
+    `gain`: by the network that it is asked in.
     """
 
     part: Literal["validation", "test"]
     attacks: dict[Name, Count]
     trained: dict[Name, Variant]
     scale: Scale | None
-    gain: Gain | None
+    gain: dict[Name, Gain] | None
 
     def __post_init__(self):
         if self.trained and not self.attacks:
@@ -649,18 +650,22 @@ class Variants:
     @property
     def compared(self) -> dict[str, list[tuple[str, str]]]:
         """What is set against each other, (variant, model), by the key that says so."""
-        found = {"scale": [], "gain": []}
+        found = {"scale": []}
         for series in self.scale.series.values() if self.scale else []:
             found["scale"] += product(series, ("at", "alp", "tla"))
-        for reading in self.gain.readings if self.gain else []:
-            found["gain"] += [(reading.tla, "tla"), (reading.at, "at")]
+        for network, gain in (self.gain or {}).items():
+            pairs = found[f"gain.{network}"] = []
+            for reading in gain.readings:
+                pairs += [(reading.tla, "tla"), (reading.at, "at")]
         return found
 
     @property
     def outcomes(self) -> list[str]:
         """What is read of them."""
-        readings = self.gain.readings if self.gain else []
-        return [each.outcome for each in [self.scale, *readings] if each]
+        found = [self.scale.outcome] if self.scale else []
+        for gain in (self.gain or {}).values():
+            found += [reading.outcome for reading in gain.readings]
+        return found
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -14,18 +14,24 @@ POSTER = {name: attack for attack, names in FORMS.items() for name in names}
 
 
 def gain_table(params: Params, rows: Variants) -> pd.DataFrame:
+    """The lines of every network in which it was asked what unequal treatment adds."""
+    networks = params.variants.gain
+    return pd.concat([gain_lines(network, params, rows) for network in networks])
+
+
+def gain_lines(network: str, params: Params, rows: Variants) -> pd.DataFrame:
     """A line per reading: TLA minus AT, and what that is more than under equal treatment.
 
     Columns from `added` on say the latter, over the images that both readings have; added_holm is
     Holm's p over the readings that switch on one treatment alone.
     """
-    gain, lines = params.variants.gain, []
+    gain, lines = params.variants.gain[network], []
     kinds = ["equal", *["alone"] * len(gain.alone), *["together"] * len(gain.together)]
     equal = minus(*sides(gain.equal, rows), gain.equal.outcome)
     for kind, reading in zip(kinds, gain.readings, strict=True):
         tla, at = sides(reading, rows)
         difference = minus(tla, at, reading.outcome)
-        line = {"kind": kind, "says": reading.says, "source": reading.source,
+        line = {"network": network, "kind": kind, "says": reading.says, "source": reading.source,
                 "outcome": reading.outcome,
                 "published": published_gain(params, attack_of(reading), "at"),
                 **interval(difference, tla, shared(params))}
@@ -54,8 +60,13 @@ def added(line: dict) -> dict[str, float]:
     return {"difference": line["added"], "low": line["added_low"], "high": line["added_high"]}
 
 
-def gain_facts(lines: pd.DataFrame) -> dict:
-    """What the template says of the gain; left: of the published one when all is switched on."""
+def gain_facts(table: pd.DataFrame) -> dict[str, dict]:
+    """What the template says of the gain in each network."""
+    return {name: network_facts(lines) for name, lines in table.groupby("network", sort=False)}
+
+
+def network_facts(lines: pd.DataFrame) -> dict:
+    """Of one network; left: of the published gain when all is switched on."""
     alone, together = (lines[lines.kind == kind] for kind in ("alone", "together"))
     most, equal = together.iloc[0], lines.iloc[0]
     left = {"difference": most.published - most.difference, "low": most.published - most.high,

@@ -7,9 +7,10 @@ import pandas as pd
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.fill import fill
+from tla.report.gain import added, gain_facts
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.intact import read_table
-from tla.report.labels import AUTHORS, outcome_label, p_value, percent
+from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
 from tla.report.ledger import EXPLORATORY, claim_lines, corrected, to_come
 from tla.report.signs import SIGNS
 from tla.report.tables import READING
@@ -104,6 +105,15 @@ def verdict_of(line: dict) -> str:
     return line["uncorrected"] if line["verdict"] == EXPLORATORY else line["verdict"]
 
 
+def unequal_facts(params: Params) -> dict | None:
+    """What unequal treatment adds to TLA minus AT in the first network; None where none was."""
+    if not params.variants.gain:
+        return None
+    facts = gain_facts(read_table(params, "gain"))
+    network = next(iter(facts))
+    return facts[network] | {"network": network}
+
+
 def verdict_facts(summary: Summary, params: Params) -> dict:
     """What the template says of a study; empty where no claim about TLA and AT is read from it."""
     table = lines_of(summary, params)
@@ -122,6 +132,7 @@ def verdict_facts(summary: Summary, params: Params) -> dict:
             "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
+            "unequal": unequal_facts(params),
             "signs": alike({name: signs[name] for name in pair if name in signs}),
             "others": [name for name in signs if name not in pair]}
 
@@ -132,5 +143,5 @@ def verdict_text(params: Params, whole: bool) -> str:
     if not facts:
         return ""
     filters = {"percent": percent, "comma": "{:,.0f}".format, "outcome": outcome_label,
-               "p": p_value}
+               "p": p_value, "points": points, "added": added}
     return fill(TEMPLATE.read_text(), filters, whole=whole, **facts)
