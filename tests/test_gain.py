@@ -140,6 +140,7 @@ def table_of(**changes):
     lines = []
     for kind, said in zip(["equal", *["alone"] * 5, *["together"] * 2], READINGS, strict=True):
         line = {"network": "mlp", "kind": kind, "says": said["says"], "source": said["source"],
+                "outcome": said["outcome"],
                 "published": 0.0292, "difference": 0.004, "low": -0.001, "high": 0.009,
                 "images": 1000, "seeds": 5, "added": 0.0, "added_low": -0.01, "added_high": 0.01,
                 "added_holm": 1.0 if kind == "alone" else nan}
@@ -167,6 +168,12 @@ def test_the_sentences_name_what_adds_and_what_still_does_after_correction(param
     assert "correction for their number: MIM." in text
     text = section(params, table_of())
     assert "excludes zero for: none." in text and "their number: none." in text
+
+
+def test_a_treatment_that_changes_no_network_is_named(params):
+    text = section(params, table_of(mode={"added_low": 0.0, "added_high": 0.0}))
+    assert "the very networks of equal treatment, so adds nothing: mode." in text
+    assert "very networks" not in section(params, table_of())
 
 
 def test_what_is_left_of_the_published_gain_is_said_with_its_interval(params):

@@ -115,20 +115,21 @@ def test_autoattack_is_named_where_it_was_run(study):
     assert "Under AutoAttack -1.0 [-2.0, +0.0] (1,500 images, 2 seeds)." in text
 
 
-def test_what_unequal_treatment_adds_is_said_of_the_first_network_where_it_was_measured(
+def test_what_each_unequal_treatment_of_the_training_adds_is_said_once(
         study, make_params, tmp_path):
-    assert "Treated unequally" not in study([line(PGD, 0.02, 0.001)])
+    """Lines of other attacks are no training, and a treatment is told of its first network."""
+    assert "Trained unequally" not in study([line(PGD, 0.02, 0.001)])
     asked = {"equal": reading("equal"), "alone": [reading("mode", at="moved")],
              "together": [reading("all", "smoothed", "moved")]}
     unequal = make_params({"variants.attacks": {"pgd-restarts": 9}, "variants.trained": TRAINED,
                            "variants.gain": {"net": asked, "another": asked}})
-    first = table_of(all={"difference": 0.02, "low": 0.01, "high": 0.04, "added": 0.016,
-                          "added_low": 0.012, "added_high": 0.024})
-    tables = pd.concat([first.assign(network="net"), table_of().assign(network="another")])
+    first = table_of(smoothing={"added": 0.016, "added_low": 0.012, "added_high": 0.024})
+    tables = pd.concat([first[first.says != "mode"].assign(network="net"),
+                        table_of().assign(network="another")])
     tables.to_csv(tmp_path / "reports" / "digits" / "tables" / "gain.csv", index=False)
     text = study([line(PGD, 0.02, 0.001)], params=unequal)
-    assert ("(all; network net), TLA − AT is +2.0 [+1.0, +4.0] instead of +0.4 [-0.1, +0.9]: that "
-            "adds +1.6 [+1.2, +2.4].") in text
+    assert ("TLA − AT gains +1.6 [+1.2, +2.4]: smoothing (network net); +0.0 [-1.0, +1.0]: mode "
+            "(network another). - **Masking") in text
 
 
 @pytest.mark.parametrize(("flags", "said"), [

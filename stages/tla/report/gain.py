@@ -71,9 +71,11 @@ def network_facts(lines: pd.DataFrame) -> dict:
     most, equal = together.iloc[0], lines.iloc[0]
     left = {"difference": most.published - most.difference, "low": most.published - most.high,
             "high": most.published - most.low}
+    same = (alone.added_low == 0) & (alone.added_high == 0)
     resolved = (alone.added_low > 0) | (alone.added_high < 0)
     return {"lines": lines.to_dict("records"), "equal": equal.to_dict(), "most": most.to_dict(),
-            "left": left, "resolved": alone[resolved].to_dict("records"),
+            "left": left, "same": alone[same].says.tolist(),
+            "resolved": alone[resolved].to_dict("records"),
             "after_holm": alone[alone.added_holm < 0.05].to_dict("records"),
             "ours": [line for line in lines.to_dict("records")
                      if line["source"].startswith("ours")]}

@@ -7,7 +7,7 @@ import pandas as pd
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.fill import fill
-from tla.report.gain import added, gain_facts
+from tla.report.gain import added
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.intact import read_table
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
@@ -105,13 +105,13 @@ def verdict_of(line: dict) -> str:
     return line["uncorrected"] if line["verdict"] == EXPLORATORY else line["verdict"]
 
 
-def unequal_facts(params: Params) -> dict | None:
-    """What unequal treatment adds to TLA minus AT in the first network; None where none was."""
+def unequal_facts(params: Params) -> list[dict]:
+    """What each unequal treatment in training adds to TLA minus AT, in the first network asked."""
     if not params.variants.gain:
-        return None
-    facts = gain_facts(read_table(params, "gain"))
-    network = next(iter(facts))
-    return facts[network] | {"network": network}
+        return []
+    table = read_table(params, "gain")
+    trained = table[(table.kind == "alone") & (table.outcome == table.outcome.iloc[0])]
+    return trained.drop_duplicates("says").to_dict("records")
 
 
 def verdict_facts(summary: Summary, params: Params) -> dict:
