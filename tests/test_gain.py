@@ -182,10 +182,12 @@ def test_what_is_left_of_the_published_gain_is_said_with_its_interval(params):
     text = section(params, table_of(all=every))
     assert "Equal treatment gives +0.4 [-0.1, +0.9] points" in text
     assert "(all) +2.0 [+1.0, +4.0]: unequal treatment adds +1.6 [+1.0, +2.0]" in text
-    assert ("leaves +0.9 [-1.1, +1.9] of the published +2.92 points without an explanation, "
+    assert ("leaves +0.9 [-1.1, +1.9] of the published +2.92 points to other reasons, "
             "which the interval does not tell from none") in text
     text = section(params, table_of(all=every | {"high": 0.025}))
     assert "leaves +0.9 [+0.4, +1.9]" in text and "tell from none" not in text
+    behind = table_of(all=every | {"difference": -0.001})
+    assert "leaves" not in section(params, behind), "more than all of it is left"
 
 
 def test_what_is_ours_and_not_the_authors_is_named(params):
