@@ -128,7 +128,7 @@ def test_what_each_unequal_treatment_of_the_training_adds_is_said_once(
                         table_of().assign(network="another")])
     tables.to_csv(tmp_path / "reports" / "digits" / "tables" / "gain.csv", index=False)
     text = study([line(PGD, 0.02, 0.001)], params=unequal)
-    assert ("TLA − AT gains (1,000 images, 5 seeds, not corrected) +1.6 [+1.2, +2.4]: smoothing "
+    assert ("TLA − AT gains (1,000 images, 5 seeds, uncorrected) +1.6 [+1.2, +2.4]: smoothing "
             "(network net); +0.0 [-1.0, +1.0]: mode (network another). - **Masking") in text
 
 
