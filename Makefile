@@ -52,11 +52,12 @@ claims: $(VENV)/.ready
 	dvc --cd experiments/summary repro --quiet --single-item claims page
 	@python stages/readme.py
 
-# What is stored in artifacts/ is fetched where a stage needs it, not trained again.
+# What is stored in artifacts/ is fetched where a stage needs it, not trained again. DVC looks for it
+# under the folder that it is called in: here.
 $(EXPERIMENTS): $(VENV)/.ready
 	python stages/artifacts.py
 	python stages/graph.py experiments/$@/params.yaml
-	dvc --cd experiments/$@ repro --pull --allow-missing
+	dvc repro --pull --allow-missing experiments/$@/dvc.yaml
 
 graph: $(VENV)/.ready
 	python stages/graph.py $(GRAPHS:dvc.yaml=params.yaml)

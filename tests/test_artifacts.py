@@ -2,6 +2,7 @@
 
 import configparser
 import hashlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -75,3 +76,15 @@ def test_dvc_takes_no_file_that_is_not_what_the_lock_asks_for(tmp_path, monkeypa
             cached.unlink()
     pulled = dvc("pull")
     assert pulled.returncode != 0 and not (tmp_path / "weights").exists()
+
+
+def test_a_stage_that_is_to_run_gets_what_it_reads_and_no_more(tmp_path):
+    """In a clone without data, where only the tables are to be made anew; here it stops at them."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path], check=True)
+    (tmp_path / "stages" / "compare.py").write_text("raise SystemExit('the stage began')\n")
+    recipe = re.search(r"\n\tdvc (.*--pull.*)", (ROOT / "Makefile").read_text())[1]
+    done = subprocess.run(["dvc", *recipe.replace("$@", "mnist-fast").split()], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert "the stage began" in done.stderr, done.stderr
+    found = tmp_path / "data" / "mnist-fast"
+    assert (found / "rows" / "tla").exists() and not (found / "models").exists()
