@@ -190,7 +190,9 @@ def test_what_is_said_of_the_authors_network_follows_from_the_trends(rising, par
     text = section(params, table_of({}), trends_of(rising))
     assert "span a factor of 1e+03 in compute, and training TLA with the authors' network" in text
     assert "and steps takes 50" in text
-    assert ("no difference grows with compute beyond its interval" in text) == (not rising)
+    nothing = ("no difference grows with compute beyond its interval; but these reach up to +0.4 "
+               "points per tenfold compute")
+    assert (nothing in text) == (not rising)
     assert ("would be no surprise" in text) == bool(rising)
     for series, baseline in rising:
         assert f"TLA against {LABELS[baseline]}, {series}" in text
@@ -217,7 +219,7 @@ def test_the_figure_has_a_panel_a_baseline_and_a_point_a_variant(published):
         assert dashed.get_ydata()[0] == pytest.approx(100 * value, nan_ok=True)
         assert len(axes.containers) == 2 and axes.get_xscale() == "log"
         width = axes.containers[0].lines[0]
-        assert width.get_xdata().tolist() == [1e3, 1e4, 1e5]
+        assert width.get_xdata() == pytest.approx([1e-9, 1e-8, 1e-7])
         assert width.get_ydata() == pytest.approx([2.0] * 3)
     said = [text.get_text() for text in drawn.legends[0].texts]
     assert ("published" in said) == all(value == value for value in published.values())

@@ -1,11 +1,16 @@
 """The box at the head of a report, whatever the verdicts are."""
 
 import dataclasses
+import shutil
 
 import pandas as pd
 import pytest
+from conftest import PARAMS
 from test_claims import AUC, COLUMNS, claim
 from test_gain import TRAINED, reading, table_of
+from test_scale import TRAINED as SCALED
+from test_scale import table_of as scale_table_of
+from test_scale import trends_of
 
 from tla.report import verdicts
 from tla.report.hypotheses import Summary
@@ -130,6 +135,26 @@ def test_what_each_unequal_treatment_of_the_training_adds_is_said_once(
     text = study([line(PGD, 0.02, 0.001)], params=unequal)
     assert ("TLA − AT gains (1,000 images, 5 seeds, uncorrected) +1.6 [+1.2, +2.4]: smoothing "
             "(network net); +0.0 [-1.0, +1.0]: mode (network another). - **Masking") in text
+
+
+def test_what_scale_does_to_the_lead_is_said_of_each_variant_once(study, make_params, tmp_path):
+    """`study` is of two series; what is said is of TLA against AT, not against ALP."""
+    assert "With scale" not in study([line(PGD, 0.02, 0.001)])
+    scaled = make_params({
+        "variants.attacks": {"pgd-restarts": 9}, "variants.trained": SCALED,
+        "variants.scale": {"outcome": PGD, "authors": None,
+                           "series": {"width": ["half", "study"], "epochs": ["study", "long"]}}})
+    tables = tmp_path / "reports" / "digits" / "tables"
+    intervals = {("half", "at"): (0.03, 0.05), ("study", "at"): (-0.02, -0.01),
+                 ("long", "alp"): (0.2, 0.4)}
+    lines = scale_table_of(intervals)
+    lines[lines.variant != "twice"].to_csv(tables / "scale.csv", index=False)
+    trends_of().to_csv(tables / "scale-trend.csv", index=False)
+    shutil.copy(PARAMS.parent / "reports" / "published.csv", tmp_path / "reports")
+    text = study([line(PGD, 0.02, 0.001)], params=scaled)
+    assert ("With scale** (3 widths and lengths, compute 1 to 1e+03, 3 seeds) TLA − AT is -1.5 to "
+            "+4.0; tenfold compute adds +0.1 [-0.2, +0.4] (width), +0.1 [-0.2, +0.4] (epochs). "
+            "- **Masking") in text
 
 
 @pytest.mark.parametrize(("flags", "said"), [

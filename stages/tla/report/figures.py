@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from tla.files import write_bytes
 
@@ -312,12 +311,12 @@ def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
                 panel.groupby("series", sort=False), SWEEP, strict=False):
             part = part.sort_values("compute")
             errors = _errors(part.difference, part.low, part.high)
-            axes.errorbar(part.compute, 100 * part.difference, yerr=[100 * e for e in errors],
-                          color=colour, marker=marker, **CURVE,
+            axes.errorbar(part.compute / 1e12, 100 * part.difference,
+                          yerr=[100 * e for e in errors], color=colour, marker=marker, **CURVE,
                           label=f"{series}: {', '.join(part.variant)}")
-        axes.set(xscale="log", xlabel="multiply-adds of TLA's training", title=f"TLA − {label}")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.minorticks_off()       # their labels overlap
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="10¹² multiply-adds of TLA's training", title=f"TLA − {label}")
+        axes.xaxis.set_major_formatter("{x:g}")
     row[0].set_ylabel("points of accuracy (95 % interval)")
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     return figure

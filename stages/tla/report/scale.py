@@ -90,7 +90,11 @@ def slope_weights(compute: list[float]) -> np.ndarray:
 
 
 def scale_facts(params: Params, lines: pd.DataFrame, trends: pd.DataFrame) -> dict:
-    """What the template says of scale; beyond: the authors' compute in units of the largest."""
+    """What the template says of scale.
+
+    beyond: the authors' compute in units of the largest; steepest: the largest growth of a
+    difference with tenfold compute that no interval excludes.
+    """
     largest, authors = lines.compute.max(), params.variants.scale.authors
     settings = []
     for _, part in lines.groupby("variant", sort=False):
@@ -99,6 +103,7 @@ def scale_facts(params: Params, lines: pd.DataFrame, trends: pd.DataFrame) -> di
     return {"settings": settings, "span": largest / lines.compute.min(),
             "beyond": authors / largest if authors else None,
             "rising": [line for line in trends.to_dict("records") if line["low"] > 0],
+            "steepest": trends.high.max(),
             "about": [baseline_facts(lines, trends, name, published_gain(params, "PGD", name))
                       for name in BASELINES]}
 

@@ -12,6 +12,7 @@ from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.intact import read_table
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
 from tla.report.ledger import EXPLORATORY, claim_lines, corrected, to_come
+from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
 from tla.report.tables import READING
 from tla.report.text import lookup
@@ -114,6 +115,17 @@ def unequal_facts(params: Params) -> list[dict]:
     return trained.drop_duplicates("says").to_dict("records")
 
 
+def scaled_facts(params: Params) -> dict:
+    """What is said of TLA minus AT in networks and trainings of other sizes; empty without any."""
+    if not params.variants.scale:
+        return {}
+    lines = read_table(params, "scale")
+    facts = scale_facts(params, lines, read_table(params, "scale-trend"))
+    own = lines[lines.baseline == "at"]
+    return facts["about"][0] | {"span": facts["span"], "seeds": own.seeds.max(),
+                                "least": own.difference.min(), "most": own.difference.max()}
+
+
 def verdict_facts(summary: Summary, params: Params) -> dict:
     """What the template says of a study; empty where no claim about TLA and AT is read from it."""
     table = lines_of(summary, params)
@@ -132,7 +144,7 @@ def verdict_facts(summary: Summary, params: Params) -> dict:
             "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
-            "unequal": unequal_facts(params),
+            "unequal": unequal_facts(params), "scaled": scaled_facts(params),
             "signs": alike({name: signs[name] for name in pair if name in signs}),
             "others": [name for name in signs if name not in pair]}
 
