@@ -149,11 +149,11 @@ def test_what_scale_does_to_the_lead_is_said_of_each_variant_once(study, make_pa
                  ("long", "alp"): (0.2, 0.4)}
     lines = scale_table_of(intervals)
     lines[lines.variant != "twice"].to_csv(tables / "scale.csv", index=False)
-    trends_of().to_csv(tables / "scale-trend.csv", index=False)
+    trends_of([("epochs", "at")]).to_csv(tables / "scale-trend.csv", index=False)
     shutil.copy(PARAMS.parent / "reports" / "published.csv", tmp_path / "reports")
     text = study([line(PGD, 0.02, 0.001)], params=scaled)
     assert ("With scale** (3 widths and lengths, compute 1 to 1e+03, 3 seeds) TLA − AT is -1.5 to "
-            "+4.0; tenfold compute adds +0.1 [-0.2, +0.4] (width), +0.1 [-0.2, +0.4] (epochs). "
+            "+4.0; tenfold compute adds +0.1 [-0.2, +0.4] (width), +0.4 [+0.1, +0.7] (epochs). "
             "- **Masking") in text
 
 
