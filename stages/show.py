@@ -16,7 +16,7 @@ def screen(params: Params) -> str:
     box = verdict_text(params, whole=False)
     box = re.sub(r"(?m)^> ?|\*\*", "", box)
     table = re.sub(r"(?:  |--)\|", "|", results(params))     # else wider than a terminal
-    return f"{params.dataset}, eps = {eps_label(params.attack.eps)}\n\n{box}\n{table}"
+    return f"{params.dataset}, eps = {eps_label(params.attack.eps)}\n{box}\n{table}"
 
 
 def main(argv: list[str] | None = None) -> None:
