@@ -54,9 +54,16 @@ def matrix(graph: str, key: str, names: list[str]) -> str:
                   rf"\1{'' if names else ' []'}\2{items}", graph)
 
 
+def cached(graph: str, params: Params) -> str:
+    """The graph with or without weights in DVC's cache."""
+    flag = "" if params.cache_models else ": {cache: false}"
+    weights = r"(?<=    outs:\n)(      - data/[a-z0-9-]+/models/\$\{item\.model\}).*"
+    return re.sub(weights, lambda found: found[1] + flag, graph)
+
+
 def graph_of(graph: str, params: Params) -> str:
     """The graph as the study needs it."""
-    graph, variants = placed(graph, params), list(params.variants.trained)
+    graph, variants = cached(placed(graph, params), params), list(params.variants.trained)
     graph = matrix(graph, "models", params.models)
     graph = matrix(graph, "represent.models", params.represent.models)
     graph = matrix(graph, "variants.trained", variants)

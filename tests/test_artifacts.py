@@ -2,12 +2,14 @@
 
 import configparser
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import PARAMS
+from dvc.repo import Repo
 
 import artifacts
 from tla.params import UserError
@@ -53,6 +55,18 @@ def test_what_this_repository_stores_is_sound(monkeypatch):
     artifacts.main()
 
 
+def test_all_that_dvc_caches_is_stored():
+    """Or `make fetch` would stop at what is missing."""
+    with Repo(ROOT) as repo:
+        wanted = [out.hash_info.value for out in repo.index.outs if out.use_cache]
+    assert len(wanted) > 50
+    for name in wanted:
+        path = ROOT / artifacts.STORED / name[:2] / name[2:]
+        assert path.exists(), name
+        for each in json.loads(path.read_text()) if name.endswith(".dir") else []:
+            assert Path(ROOT, artifacts.STORED, each["md5"][:2], each["md5"][2:]).exists(), each
+
+
 def test_dvc_takes_no_file_that_is_not_what_the_lock_asks_for(tmp_path, monkeypatch):
     """Without `verify` it does, and calls the stage up to date."""
     settings = configparser.ConfigParser()
@@ -83,8 +97,8 @@ def test_a_stage_that_is_to_run_gets_what_it_reads_and_no_more(tmp_path):
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path], check=True)
     (tmp_path / "stages" / "compare.py").write_text("raise SystemExit('the stage began')\n")
     recipe = re.search(r"\n\tdvc (.*--pull.*)", (ROOT / "Makefile").read_text())[1]
-    done = subprocess.run(["dvc", *recipe.replace("$@", "mnist-fast").split()], cwd=tmp_path,
+    done = subprocess.run(["dvc", *recipe.replace("$@", "mnist-small").split()], cwd=tmp_path,
                           capture_output=True, text=True)
     assert "the stage began" in done.stderr, done.stderr
-    found = tmp_path / "data" / "mnist-fast"
+    found = tmp_path / "data" / "mnist-small"
     assert (found / "rows" / "tla").exists() and not (found / "models").exists()

@@ -43,7 +43,8 @@ def test_a_study_has_a_graph_where_it_has_results():
 def test_a_graph_differs_from_the_top_one_in_its_place_and_lists_alone(folder):
     params, ours = (load_study(each / "params.yaml") for each in (folder, ROOT))
     text = graph.graph_of(TOP, params)
-    found, top = (yaml.safe_load(each) for each in (graph.placed(text, ours), TOP))
+    moved = graph.cached(graph.placed(text, ours), ours)
+    found, top = (yaml.safe_load(each) for each in (moved, TOP))
     assert text.count(f"cmd: python stages/prepare.py {params.config}") == 1
     for stage, names in (("train", params.models), ("evaluate", params.models),
                          ("represent", params.represent.models),
@@ -62,6 +63,17 @@ def test_a_graph_differs_from_the_top_one_in_its_place_and_lists_alone(folder):
             expected += [f"data/digits/rows/variants/{name}" for name in params.variants.trained]
         assert [dep for dep in deps if listing(dep)] == expected
     assert found == top
+
+
+@every_study
+def test_weights_are_cached_where_the_parameters_say_so(folder):
+    params = load_study(folder / "params.yaml")
+    stages = yaml.safe_load(graph.graph_of(TOP, params))["stages"]
+    weights = f"data/{params.dataset}/models/${{item.model}}"
+    expected = weights if params.cache_models else {weights: {"cache": False}}
+    assert stages["train"]["outs"][0] == expected
+    for stage in ("evaluate", "represent"):
+        assert weights in stages[stage]["deps"]
 
 
 @every_study

@@ -686,6 +686,7 @@ class Params:
     """The whole of one params.yaml.
 
     Models named in `clean_selection` pick their checkpoints by clean accuracy, not under attack.
+    Without `cache_models` DVC caches and stores no weights; what was measured on them it does.
     """
 
     root: str
@@ -693,6 +694,7 @@ class Params:
     dataset: Name
     seeds: Annotated[Seeds, Field(min_length=2)]
     models: Names
+    cache_models: bool
     data: Data
     model: Model
     attack: TrainingAttack
