@@ -18,7 +18,7 @@ GRAPHS = dvc.yaml $(filter-out experiments/summary/dvc.yaml,$(wildcard experimen
 .PHONY: help fetch repro claims $(EXPERIMENTS) graph test test-slow lint gate show diff tune score bench bench-pipeline clean
 
 help:
-	@echo "make fetch   take the trained models and rows of all studies out of artifacts/ (seconds)"
+	@echo "make fetch   take trained models and rows out of artifacts/ (seconds)"
 	@echo "make repro   reproduce the study on digits (minutes)"
 	@echo "make mnist-fast (mnist-small, mnist-paper, cifar10-small, cifar10-fast, cifar10-paper, tiny-imagenet)   another data set"
 	@echo "make claims  the ledger, the page and the results in README.md, from the reports of the studies as they are"

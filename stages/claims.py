@@ -104,10 +104,12 @@ def markdown(template: str, table: pd.DataFrame, summary: Summary, said: dict[st
     said: the boxes of the studies, by name.
     """
     first = headline(table)
+    untested = first[first.verdict.isin(["confirmed", "contradicted"]) & first.p.isna()]
     return fill(template, {"outcome": outcome_label}, total=len(first), said=said,
                 level=summary.level,
                 counts=counts(table, "verdict"), uncorrected=counts(table, "uncorrected"),
                 left_out=left_out(table),
+                untested=untested.to_dict("records"),
                 same=[called(line) for line in first[first.same_as.notna()].itertuples()],
                 brief=as_markdown(first[first.verdict != "not run"], BRIEF),
                 equal=[claim for claim in summary.claims if claim.equal_within],

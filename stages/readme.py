@@ -15,7 +15,7 @@ from tla.params import Params, UserError
 from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, eps_label, percent, points
-from tla.report.ledger import counts, headline, left_out
+from tla.report.ledger import counts, headline, left_out, other_readings
 from tla.report.text import lookup, sample_heads
 from tla.report.verdicts import LEAD, READING, SUMMARY, verdict_text
 from tla.train.methods import label, load_study
@@ -28,6 +28,7 @@ NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-
 FIGURE = ("[![Accuracy of a few methods under a few attacks, and paired differences to AT, with "
           "95 % intervals]({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
 METHODS = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
+STANCE = {"contradicted": "against it", "confirmed": "for it", "not resolved": "neither"}
 SHOWN = ("clean", READING, "autoattack_worst")
 
 
@@ -57,14 +58,26 @@ def ledger_line() -> str:
     for verdict, n in numbers.items():
         of, named = first[first.verdict == verdict], []
         if verdict in ("confirmed", "contradicted"):
-            named = [f"{line.claim}: {line.says}" for line in of.itertuples()]
+            named = [f"{line.claim}: {line.says}{beside(table, line)}" for line in of.itertuples()]
         elif verdict == "not run":
             waiting = of.data.map(DATA).value_counts(sort=False)
             named = [f"{k} on {data}" for data, k in waiting.items()]
         elif verdict == "not resolved":
-            named = [f"in {left_out(table)} the paper's number is outside our 95 % interval"]
+            out, published = left_out(table)
+            named = [f"in {out} of the {published} with a published number, that is outside our "
+                     "95 % interval"]
         said.append(f"{n} {verdict} ({'; '.join(named)})" if named else f"{n} {verdict}")
-    return f"Of {sum(numbers.values())} comparisons that the paper makes: {', '.join(said)}."
+    return (f"Of {sum(numbers.values())} comparisons, of the paper or of others with its models: "
+            f"{', '.join(said)}.")
+
+
+def beside(table: pd.DataFrame, line) -> str:
+    """What the other readings of a decided claim say, or that it was decided without a test."""
+    if pd.isna(line.p):
+        return ", by a benchmark, without a test"
+    others = other_readings(table, line)
+    said = [f"{others[name]} {word}" for name, word in STANCE.items() if others[name]]
+    return f", other readings there, uncorrected: {', '.join(said)}" if said else ""
 
 
 def results(params: Params) -> str:

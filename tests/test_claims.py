@@ -175,7 +175,7 @@ def test_unresolved_comparisons_that_leave_the_published_value_out_are_counted_o
               claim(id="C99", published=9.0)]
     table = ledger(summary_of(*claims), {"digits": study})
     assert headline(table).verdict.tolist() == [*["not resolved"] * 3, "contradicted"]
-    assert left_out(table) == outside
+    assert left_out(table) == (outside, 2)
 
 
 def test_the_ledger_puts_own_data_first_and_other_data_beside(study):

@@ -82,9 +82,14 @@ def test_a_reading_is_tla_of_its_variant_minus_at_of_its_variant(place, params, 
 
 @pytest.mark.parametrize("place", range(1, len(READINGS)))
 def test_what_it_adds_is_paired_with_equal_treatment_on_the_images_of_both(place, params, rows):
+    """A treatment under its own attack; an attack of the same networks against the first attack."""
     line, said = gain.gain_table(params, rows).iloc[place], READINGS[place]
-    own = difference(rows, said["tla"], said["at"], said["outcome"], 20)
-    added = own - difference(rows, "fair", "fair", OUTCOMES[0], 20)
+    trained = said["tla"] != "fair" or said["at"] != "fair"
+    under, images = said["outcome"] if trained else OUTCOMES[0], 30
+    if OUTCOMES[0] in (said["outcome"], under):
+        images = 20
+    own = difference(rows, said["tla"], said["at"], said["outcome"], images)
+    added = own - difference(rows, "fair", "fair", under, images)
     by_hand = paired_difference(list(added), shared=True)
     assert line.added == pytest.approx(by_hand["difference"])
     assert (line.added_low, line.added_high, line.added_p) == pytest.approx(
@@ -155,7 +160,7 @@ def section(params, table):
     template = text[:text.index("# {{ params.dataset }}")] + text[
         text.index("{% if gain %}"):text.index("{% if pilot %}")]
     filters = {"points": points, "comma": "{:,}".format, "resolved": resolved, "added": gain.added,
-               "percent": str, "label": str, "attack": str}
+               "percent": str, "label": str, "attack": str, "outcome": str}
     filled = fill(template, filters, params=params, tables={"accuracy": [{"images": 1}]},
                   gain=gain.gain_facts(table), pilot=None)
     return " ".join(filled.split())
@@ -165,27 +170,31 @@ def test_the_sentences_name_what_adds_and_what_still_does_after_correction(param
     up = {"added": 0.01, "added_low": 0.002, "added_high": 0.018}
     text = section(params, table_of(mode=up, MIM=up | {"added_holm": 0.01}))
     assert "*adds* excludes zero for: mode; MIM." in text
-    assert "correction for their number: MIM." in text
+    assert "correction for the number of these lines, of attacks among them: MIM." in text
     text = section(params, table_of())
-    assert "excludes zero for: none." in text and "their number: none." in text
+    assert "excludes zero for: none." in text and "among them: none." in text
 
 
 def test_a_treatment_that_changes_no_network_is_named(params):
     text = section(params, table_of(mode={"added_low": 0.0, "added_high": 0.0}))
-    assert "the very networks of equal treatment, so adds nothing: mode." in text
-    assert "very networks" not in section(params, table_of())
+    assert "the very same networks and says nothing of other schedules: mode." in text
+    assert "very same networks" not in section(params, table_of())
 
 
 def test_what_is_left_of_the_published_gain_is_said_with_its_interval(params):
     every = {"difference": 0.02, "low": 0.01, "high": 0.04, "added": 0.016, "added_low": 0.01,
              "added_high": 0.02}
     text = section(params, table_of(all=every))
-    assert "Equal treatment gives +0.4 [-0.1, +0.9] points" in text
-    assert "(all) +2.0 [+1.0, +4.0]: unequal treatment adds +1.6 [+1.0, +2.0]" in text
-    assert ("leaves +0.9 [-1.1, +1.9] of the published +2.92 points to other reasons, "
-            "which the interval does not tell from none") in text
+    assert "Equal treatment gives +0.4 [-0.1, +0.9] points under pgd-restarts_last;" in text
+    assert ("(all) +2.0 [+1.0, +4.0]: unequal treatment adds +1.6 [+1.0, +2.0], under "
+            "pgd_100_last.") in text
+    assert ("leaves +0.9 [-1.1, +1.9] of the published +2.92 points, taken as exact, to other "
+            "reasons, which the interval does not tell from none") in text
     text = section(params, table_of(all=every | {"high": 0.025}))
     assert "leaves +0.9 [+0.4, +1.9]" in text and "tell from none" not in text
+    same_attack = table_of(**{"all, C&W": every | {"outcome": OUTCOMES[0]}})
+    said = "(all, C&W) +2.0 [+1.0, +4.0]: unequal treatment adds +1.6 [+1.0, +2.0]. That leaves"
+    assert said in section(params, same_attack)
     behind = table_of(all=every | {"difference": -0.001})
     assert "leaves" not in section(params, behind), "more than all of it is left"
 

@@ -113,7 +113,7 @@ def test_a_search_in_bfloat16_leaves_the_model_as_it_was(networks, images):
                                     attack_of([20], restarts=5)], ids=["steps", "restarts"])
 @pytest.mark.parametrize(("config", "model"), [
     ("params.yaml", "at"), ("params.yaml", "tla"),
-    ("experiments/mnist-fast/params.yaml", "at"), ("experiments/mnist-fast/params.yaml", "tla")])
+    ("experiments/mnist-small/params.yaml", "at"), ("experiments/mnist-small/params.yaml", "tla")])
 def test_a_search_in_bfloat16_is_no_weaker_by_three_tenths_of_a_point(
         config, model, attack, monkeypatch):
     """Than a float32 run at equal steps, mean of three random starts on 1,000 images of a stored
@@ -123,7 +123,7 @@ def test_a_search_in_bfloat16_is_no_weaker_by_three_tenths_of_a_point(
     folder = Path("data", params.dataset)
     weights = folder / "models" / model / "seed-1.safetensors"
     if not weights.exists() or not (folder / "prepared").exists():
-        pytest.skip(f"{weights} or its images are not there; make repro, or dvc pull")
+        pytest.skip(f"{weights} or its images are not there; make fetch, and dvc repro prepare")
     data = Dataset(folder / "prepared", params, torch.device("cpu"))
     network = build(params.model, data.shape, data.classes, 0).eval()
     network.load_state_dict(load_file(weights))

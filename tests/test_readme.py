@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import torch
 import yaml
 from committed import ROOT, STUDIES
 
-from readme import pages, updated
+from readme import beside, pages, updated
 from report import headline
 from tla.files import read_metrics, write_metrics
 from tla.params import UserError
@@ -67,9 +68,22 @@ def test_the_readme_names_every_claim_that_is_decided():
     claims = pd.read_csv(ROOT / "reports" / "claims.csv")
     for verdict in ("confirmed", "contradicted"):
         decided = claims[(claims.verdict == verdict) & claims.same_as.isna()]
-        decided = (decided.claim + ": " + decided.says).drop_duplicates()
+        decided = [f"{line.claim}: {line.says}{beside(claims, line)}"
+                   for line in decided.drop_duplicates("claim").itertuples()]
         named = re.search(rf" {len(decided)} {verdict}(?: \((.*?)\))?,", text)[1]
         assert (named or "") == "; ".join(decided)
+
+
+def test_what_other_readings_of_a_decided_claim_say_stands_beside_it():
+    lines = [("C1", "small", "a", 0.01, "contradicted"), ("C1", "small", "b", 0.02, "contradicted"),
+             ("C1", "small", "c", 0.03, "confirmed"), ("C1", "small", "d", nan, "undefined"),
+             ("C1", "large", "a", 0.01, "confirmed"), ("C2", "small", "a", 0.01, "confirmed"),
+             ("C3", "small", "time", nan, "contradicted")]
+    table = pd.DataFrame(lines, columns=["claim", "study", "outcome", "p", "uncorrected"])
+    said = [beside(table, line) for line in table.itertuples()]
+    assert said[0] == ", other readings there, uncorrected: 1 against it, 1 for it"
+    assert said[2] == ", other readings there, uncorrected: 2 against it"
+    assert said[4] == said[5] == "" and "without a test" in said[6]
 
 
 def test_words_of_the_readme_are_defined_before_they_are_used():

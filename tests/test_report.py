@@ -652,11 +652,12 @@ def test_what_is_resolved_among_trained_models_leaves_the_undefended_one_out():
     for model, baseline, low, high in (("at", "um", 0.1, 0.9), ("tla", "at", -0.01, 0.03),
                                        ("alp", "at", 0.01, 0.02), ("kurakin", "um", 0.1, 0.3)):
         lines.append({"model": model, "baseline": baseline, "low": low, "high": high,
-                      "outcome": "robust"})
-    found = of_trained([*lines, lines[1] | {"outcome": "clean", "high": 0.9}], "robust")
+                      "outcome": "robust", "seeds": 3})
+    found = of_trained([*lines, lines[1] | {"outcome": "clean", "high": 0.9, "seeds": 5}], "robust")
     assert [line["model"] for line in found["yes"]] == ["alp"]
     assert [line["model"] for line in found["no"]] == ["tla"]
     assert found["half_width"] == pytest.approx(2.0)        # points
+    assert found["seeds"] == 3
 
 
 def test_what_is_missing_is_said_and_not_printed_as_a_number():

@@ -4,8 +4,8 @@
 
 takes the prepared data of a study and writes tests/benchmarks/<source>.safetensors: x uint8 [256,
 c, h, w], y uint8 [256], idx int64 [256] (row in the original data set) and, with MODEL and SEED,
-that network's weights in float16 as weights/<name>. mnist.safetensors was made without them: the
-network comes with the stored models of mnist-fast.
+that network's weights in float16 as weights/<name>. mnist.safetensors was made without them:
+mnist-at.safetensors, beside it, is data/mnist-fast/models/at/seed-0.safetensors.
 """
 
 import argparse

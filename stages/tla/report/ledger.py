@@ -218,11 +218,21 @@ def lies(line) -> str:
     return "below" if line.published < line.low else "inside"
 
 
-def left_out(table: pd.DataFrame) -> int:
-    """Comparisons not resolved whose interval leaves the published difference out.
+def left_out(table: pd.DataFrame) -> tuple[int, int]:
+    """Of how many comparisons not resolved the interval leaves the published difference out.
 
-    The intervals are not corrected for their number.
+    And how many of them have a published one. The intervals are not corrected for their number.
     """
     first = headline(table)
     lines = first[first.same_as.isna() & (first.verdict == "not resolved")]
-    return sum(lies(line) in ("above", "below") for line in lines.itertuples())
+    places = [lies(line) for line in lines.itertuples()]
+    return sum(place in ("above", "below") for place in places), sum(map(bool, places))
+
+
+def other_readings(table: pd.DataFrame, line) -> Counter:
+    """How many other readings of a line's claim have each verdict, uncorrected.
+
+    In the study of the line alone, and of those that have a p.
+    """
+    same = (table.claim == line.claim) & (table.study == line.study) & table.p.notna()
+    return Counter(table.uncorrected[same & (table.outcome != line.outcome)])

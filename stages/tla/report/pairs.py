@@ -66,7 +66,7 @@ def shared(params: Params) -> bool:
 
 
 def headlined(params: Params, pair: Pair) -> bool:
-    """Whether REPORT.md shows a pair: other pools than `tla` have it set only against pools."""
+    """Whether REPORT.md shows a pair: other pools than TLA and TLA-RN only against pools."""
     swept = pools(params)
     model, baseline = pair
-    return model == "tla" or model not in swept or baseline in swept
+    return model in ("tla", "tla-b1") or model not in swept or baseline in swept

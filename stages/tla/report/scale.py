@@ -114,5 +114,6 @@ def baseline_facts(lines: pd.DataFrame, trends: pd.DataFrame, baseline: str,
     own = lines[lines.baseline == baseline].drop_duplicates("variant")
     return {"baseline": baseline, "variants": len(own), "published": published,
             "higher": int((own.low > 0).sum()), "lower": int((own.high < 0).sum()),
+            "least": own.difference.min(), "most": own.difference.max(),
             "below": int((own.high < published).sum()), "above": int((own.low > published).sum()),
             "trends": trends[trends.baseline == baseline].to_dict("records")}

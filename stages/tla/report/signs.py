@@ -10,9 +10,9 @@ SIGNS = {
     "rise": "accuracy rises with eps",
     "unbounded": "accuracy is left at eps = 1, from the image itself",
     "transfer": "images made on another network break more than its own",
-    "square": "Square breaks more than PGD",
-    "restarts": "restarts break more than one long run",
-    "cw": "the C&W loss breaks more than cross-entropy",
+    "square": "Square breaks more than one run of PGD",
+    "restarts": "restarts break more than one run of PGD",
+    "cw": "the C&W loss breaks more than one run of PGD",
     "zero_gradient": "images have no gradient at all",
     "autoattack": "AutoAttack breaks more than the white-box union"}
 

@@ -144,12 +144,14 @@ def area(line: dict) -> str:
 
 def of_trained(lines: list[dict], outcome: str) -> dict:
     """What one outcome resolves among adversarially trained models, and its widest interval."""
-    found, half_width = {"yes": [], "no": []}, 0.0
+    found, half_width, seeds = {"yes": [], "no": []}, 0.0, 0
     for line in lines:
         if line["outcome"] == outcome and "um" not in (line["model"], line["baseline"]):
             found["no" if resolved(line) == "no" else "yes"].append(line)
             half_width = max(half_width, 100 * (line["high"] - line["low"]) / 2)
-    return found | {"half_width": half_width, "head": attack_label(Outcome.parse(outcome))}
+            seeds = max(seeds, line["seeds"])
+    return found | {"half_width": half_width, "seeds": seeds,
+                    "head": attack_label(Outcome.parse(outcome))}
 
 
 def comparison_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:

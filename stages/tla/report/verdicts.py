@@ -7,7 +7,7 @@ import pandas as pd
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.fill import fill
-from tla.report.gain import added
+from tla.report.gain import LEVEL, added
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.intact import read_table
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
@@ -106,24 +106,30 @@ def verdict_of(line: dict) -> str:
     return line["uncorrected"] if line["verdict"] == EXPLORATORY else line["verdict"]
 
 
-def unequal_facts(params: Params) -> list[dict]:
-    """What each unequal treatment in training adds to TLA minus AT, in the first network asked."""
+def unequal_facts(params: Params) -> dict:
+    """What each unequal treatment in training adds to TLA minus AT, in each network; or nothing.
+
+    same: those that ended in the very networks of equal treatment; resolved: how many of the others
+    Holm's correction leaves.
+    """
     if not params.variants.gain:
-        return []
+        return {}
     table = read_table(params, "gain")
     trained = table[(table.kind == "alone") & (table.outcome == table.outcome.iloc[0])]
-    return trained.drop_duplicates("says").to_dict("records")
+    same = (trained.added_low == 0) & (trained.added_high == 0)
+    return {"moved": trained[~same].to_dict("records"),
+            "same": list(dict.fromkeys(trained[same].says)),
+            "resolved": int((trained[~same].added_holm < LEVEL).sum())}
 
 
 def scaled_facts(params: Params) -> dict:
-    """What is said of TLA minus AT in networks and trainings of other sizes; empty without any."""
+    """What is said of TLA minus AT and ALP in other networks and trainings; empty without any."""
     if not params.variants.scale:
         return {}
     lines = read_table(params, "scale")
     facts = scale_facts(params, lines, read_table(params, "scale-trend"))
-    own = lines[lines.baseline == "at"]
-    return facts["about"][0] | {"span": facts["span"], "seeds": own.seeds.max(),
-                                "least": own.difference.min(), "most": own.difference.max()}
+    return {"about": facts["about"], "variants": facts["about"][0]["variants"],
+            "span": facts["span"], "seeds": lines.seeds.max()}
 
 
 def verdict_facts(summary: Summary, params: Params) -> dict:
