@@ -134,7 +134,7 @@ def test_what_each_unequal_treatment_of_the_training_adds_is_said_once(
         table_of(smoothing=up | {"added_holm": 0.04}, mode=same).assign(network="net"),
         table_of(smoothing=up | {"added_holm": 0.06}, mode=same).assign(network="another")])
     tables.to_csv(tmp_path / "reports" / "digits" / "tables" / "gain.csv", index=False)
-    said = ("TLA − AT moves (5 seeds; corrected, 1 of 2 hold) by +1.6 [+1.2, +2.4] on +0.4: "
+    said = ("TLA − AT moves (5 seeds; after correction 1 of 2 hold) by +1.6 [+1.2, +2.4] on +0.4: "
             "smoothing (net); +1.6 [+1.2, +2.4] on +0.4: smoothing (another).")
     text = study([line(PGD, 0.02, 0.001)], params=unequal)
     assert f"{said} - **Masking" in text
