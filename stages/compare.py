@@ -60,10 +60,9 @@ def beyond_tables(params: Params, suite: Rows) -> dict[str, pd.DataFrame]:
     queries, signs = [], []
     for model, rows in suite.items():
         queries.append(tables.queries_line(model, matrix, rows, masking[model], eps))
-        second = rows[rows.seed == params.seeds[1]].set_index("idx")
+        others = pd.concat({params.seeds[1]: tables.withstood(transfer, model)}, names=["seed"])
         signs.append({"model": model} | masking_line(
-            second, masking[model], tables.withstood(transfer, model), pgd,
-            params.masking.tolerance))
+            rows.set_index(["seed", "idx"]), masking[model], others, pgd, params.masking.tolerance))
     return {"transfer": matrix, "queries": pd.DataFrame(queries), "masking": pd.DataFrame(signs),
             "textbook": by_model(read(params, "rows", "textbook"), tables.textbook_line),
             "label-leaking": by_model(leaking, tables.leaking_lines, eps),

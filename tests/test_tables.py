@@ -281,6 +281,19 @@ def test_signs_by_hand():
     assert line["zero_pixels"] == 1 / 2
 
 
+def test_what_two_attacks_differ_by_is_of_every_seed_that_both_saw():
+    """The last seed was not asked by Square; images made on other models are of one seed alone."""
+    index = pd.MultiIndex.from_product([[0, 1, 2], [7, 8]], names=["seed", "idx"])
+    suite = pd.DataFrame({"pgd_9_worst": 1.0, "square_worst": [0, 1, 1, 0, nan, nan],
+                          "pgd-restarts_worst": [0, 1, 1, 1, 1, 1], "cw_worst": 1.0,
+                          "white-box": 1.0, "autoattack_worst": 1.0}, index=index)
+    masking = pd.DataFrame({"zero_gradient": [0.0], "eps_0.1": 0.0, "eps_1": 0.0})
+    others = pd.concat({1: pd.Series([0.0, 1.0], index=[7, 8])}, names=["seed"])
+    found = signs(suite, masking, others, "pgd_9_worst")
+    assert (found["square"], found["restarts"], found["transfer"]) == pytest.approx(
+        (1 / 2, 1 / 6, 1 / 2))
+
+
 def evidence():
     """Rows about one model: every attack breaks the images 0 and 1 of twenty."""
     left = [0.0, 0.0] + [1.0] * 18

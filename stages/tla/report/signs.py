@@ -31,9 +31,9 @@ def masking_line(suite: pd.DataFrame, masking: pd.DataFrame, transfer: pd.Series
                  tolerance: float) -> dict[str, float | bool]:
     """One model's numbers, and True under flag_<sign> where one exceeds the tolerance.
 
-    suite: rows of the seed that masking was measured on, indexed by image; masking: its rows;
-    transfer: by image, 1 where it is right on what every model made of it; pgd: outcome of the
-    longest run.
+    suite: rows indexed by image, and by seed where there are several; masking: rows of the seed
+    that it was measured on; transfer: indexed as `suite`, 1 where it is right on what every model
+    made of an image; pgd: outcome of the longest run.
     """
     found = signs(suite, masking, transfer, pgd)
     flags = {f"flag_{name}": exceeds(value, tolerance) for name, value in found.items()}
