@@ -230,9 +230,6 @@ def left_out(table: pd.DataFrame) -> tuple[int, int]:
 
 
 def other_readings(table: pd.DataFrame, line) -> Counter:
-    """How many other readings of a line's claim have each verdict, uncorrected.
-
-    In the study of the line alone, and of those that have a p.
-    """
-    same = (table.claim == line.claim) & (table.study == line.study) & table.p.notna()
+    """How many other readings of a line's claim have each verdict in its study, uncorrected."""
+    same = (table.claim == line.claim) & (table.study == line.study)
     return Counter(table.uncorrected[same & (table.outcome != line.outcome)])
