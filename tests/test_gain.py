@@ -170,9 +170,9 @@ def test_the_sentences_name_what_adds_and_what_still_does_after_correction(param
     up = {"added": 0.01, "added_low": 0.002, "added_high": 0.018}
     text = section(params, table_of(mode=up, MIM=up | {"added_holm": 0.01}))
     assert "*adds* excludes zero for: mode; MIM." in text
-    assert "correction for the number of these lines, of attacks among them: MIM." in text
+    assert "correction over all single lines, those of attacks too: MIM." in text
     text = section(params, table_of())
-    assert "excludes zero for: none." in text and "among them: none." in text
+    assert "excludes zero for: none." in text and "attacks too: none." in text
 
 
 def test_a_treatment_that_changes_no_network_is_named(params):
