@@ -64,6 +64,11 @@ def added(line: dict) -> dict[str, float]:
     return {"difference": line["added"], "low": line["added_low"], "high": line["added_high"]}
 
 
+def unmoved(lines: pd.DataFrame) -> pd.Series:
+    """Which treatments ended in the very networks of equal treatment."""
+    return (lines.added_low == 0) & (lines.added_high == 0)
+
+
 def gain_facts(table: pd.DataFrame) -> dict[str, dict]:
     """What the template says of the gain in each network."""
     return {name: network_facts(lines) for name, lines in table.groupby("network", sort=False)}
@@ -79,7 +84,7 @@ def network_facts(lines: pd.DataFrame) -> dict:
     most = pd.concat([together[together.outcome == equal.outcome], together]).iloc[0]
     left = {"difference": most.published - most.difference, "low": most.published - most.high,
             "high": most.published - most.low}
-    same = (alone.added_low == 0) & (alone.added_high == 0)
+    same = unmoved(alone)
     resolved = (alone.added_low > 0) | (alone.added_high < 0)
     return {"lines": lines.to_dict("records"), "equal": equal.to_dict(), "most": most.to_dict(),
             "left": left, "same": alone[same].says.tolist(),

@@ -7,7 +7,7 @@ import pandas as pd
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.fill import fill
-from tla.report.gain import LEVEL, added
+from tla.report.gain import LEVEL, added, unmoved
 from tla.report.hypotheses import Claim, Summary, load_summary, model_of
 from tla.report.intact import read_table
 from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
@@ -116,7 +116,7 @@ def unequal_facts(params: Params) -> dict:
         return {}
     table = read_table(params, "gain")
     trained = table[(table.kind == "alone") & (table.outcome == table.outcome.iloc[0])]
-    same = (trained.added_low == 0) & (trained.added_high == 0)
+    same = unmoved(trained)
     return {"moved": trained[~same].to_dict("records"),
             "same": list(dict.fromkeys(trained[same].says)),
             "resolved": int((trained[~same].added_holm < LEVEL).sum())}
