@@ -42,8 +42,8 @@ def chosen_of(params: Params, models: list[str], seeds: list[int]) -> list[tuple
     """Every one of the models with every seed. Raises UserError for others than the study's."""
     for model in models:
         parse_model(model, params)
-    if unknown := sorted(set(seeds) - set(params.seeds)):
-        raise UserError(f"{params.config}: seeds: {unknown[0]} is not among them")
+        if unknown := sorted(set(seeds) - set(params.seeds_of(model))):
+            raise UserError(f"{params.config}: seeds: {unknown[0]} is not among those of {model}")
     return list(product(models, seeds))
 
 
@@ -66,8 +66,8 @@ def train(stage: Stage, model: str, seed: int) -> None:
 
 def jobs_of(stage: Stage) -> list[Job]:
     """All that `evaluate` measures of a model, the short attacks first."""
-    params = stage.params
-    jobs = [*evaluate.suite_jobs(params), *evaluate.norm_jobs(params),
+    params, seeds = stage.params, stage.params.seeds
+    jobs = [*evaluate.suite_jobs(params, seeds), *evaluate.norm_jobs(params, seeds),
             *evaluate.other_jobs(params, stage.data.classes)]
     return sorted(jobs, key=lambda job: job.passes)
 

@@ -28,9 +28,11 @@ EXACT = ("differences", "auc-differences", "scale", "scale-trend", "gain")
 def read(params: Params, folder: str, name: str) -> Rows:
     """The rows `name` of each model: in `rows` of all, in `embedding` of those looked into."""
     place = Path("data", params.dataset, folder)
-    models = params.models if folder == "rows" else params.represent.models
-    one = suite_of if name == "suite" else rows_of
-    return {model: one(place / model / f"{name}.csv.gz", params) for model in models}
+    found = {}
+    for model in params.models if folder == "rows" else params.represent.models:
+        path = place / model / f"{name}.csv.gz"
+        found[model] = suite_of(path, params, model) if name == "suite" else rows_of(path, params)
+    return found
 
 
 def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,

@@ -34,12 +34,12 @@ from tla.train.data import TEST, TRAIN
 LEAKING = {"train": TRAIN, "test": TEST}
 
 
-def suite_jobs(params: Params) -> list[Job]:
-    """Every attack of the suite on its seeds, and the clean images."""
+def suite_jobs(params: Params, seeds: list[int]) -> list[Job]:
+    """Every attack of the suite on those of the seeds that it sees, and the clean images."""
     settings, shown = params.evaluate, (params.evaluate.broken.attack, params.seeds[0])
-    jobs = [clean_job(params, seed, TEST, None) for seed in params.seeds]
+    jobs = [clean_job(params, seed, TEST, None) for seed in seeds]
     for name in settings.attacks:
-        for seed in settings.seeds.get(name, params.seeds):
+        for seed in [seed for seed in settings.seeds.get(name, seeds) if seed in seeds]:
             job = attack_job(params, name, seed, TEST, settings.images.get(name))
             if (name, seed) == shown:
                 job = replace(job, function=columns_and_images)
@@ -68,8 +68,8 @@ def other_jobs(params: Params, classes: int) -> list[Job]:
     return jobs
 
 
-def norm_jobs(params: Params) -> list[Job]:
-    """Attacks in L2 and L0 on a sample of the test images of every seed."""
+def norm_jobs(params: Params, seeds: list[int]) -> list[Job]:
+    """Attacks in L2 and L0 on a sample of the test images of each of the seeds."""
     norms, batch, jobs = params.norms, params.evaluate.batch, []
     l2, l0 = norms.l2_radii, norms.l0_radii
     runs = len(l2) * (1 + norms.apgd.targets)
@@ -79,7 +79,7 @@ def norm_jobs(params: Params) -> list[Job]:
             ("l0-fmn", fmn_columns, l0, norms.fmn, 2 * norms.fmn.steps),
             ("l0-pointwise", pointwise_columns, l0, norms.pointwise,
              4 * norms.pointwise.restarts * norms.pointwise.noise_steps)):
-        for seed in params.seeds:
+        for seed in seeds:
             jobs.append(Job(
                 name, seed, TEST, norms.images, batch, passes, function,
                 {"name": name, "radii": radii, "settings": settings, "batch": batch,
@@ -87,34 +87,35 @@ def norm_jobs(params: Params) -> list[Job]:
     return jobs
 
 
-def norm_rows(params: Params, found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+def norm_rows(params: Params, seeds: list[int],
+              found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     """What the norm jobs found, a row an image and seed."""
-    seeds, (first, *others) = [], [*ATTACKS["l2"], *ATTACKS["l0"]]
-    for seed in params.seeds:
-        seeds.append(seed_rows(found[first, seed], [found[name, seed] for name in others]))
-    return with_unions(pd.concat(seeds, ignore_index=True), params.norms)
+    rows, (first, *others) = [], [*ATTACKS["l2"], *ATTACKS["l0"]]
+    for seed in seeds:
+        rows.append(seed_rows(found[first, seed], [found[name, seed] for name in others]))
+    return with_unions(pd.concat(rows, ignore_index=True), params.norms)
 
 
 def main(argv: list[str] | None = None) -> None:
     params, model = model_arguments(__doc__, argv)
-    stage = Stage(params)
-    first, second = params.seeds[:2]
-    found = stage.measure(model, suite_jobs(params) + norm_jobs(params)
+    stage, seeds = Stage(params), params.seeds_of(model)
+    first, second = seeds[:2]
+    found = stage.measure(model, suite_jobs(params, seeds) + norm_jobs(params, seeds)
                           + other_jobs(params, stage.data.classes))
 
     attacked = found[f"suite-{params.evaluate.broken.attack}", first]
     broken = broken_images(params, stage.data, attacked)
     del attacked[IMAGES]
-    seeds = []
-    for seed in params.seeds:
+    rows = []
+    for seed in seeds:
         names = [f"suite-{name}" for name in params.evaluate.attacks]
         run = [found[name, seed] for name in names if (name, seed) in found]
-        seeds.append(seed_rows(found["clean", seed], run))
-    suite = suite_rows(seeds, params.evaluate)
+        rows.append(seed_rows(found["clean", seed], run))
+    suite = suite_rows(rows, params.evaluate)
     leaking = pd.concat([found[f"leaking-{name}", first].assign(part=name) for name in LEAKING])
     leaking.insert(1, "part", leaking.pop("part"))
     masking = seed_rows(found["masking", second], [found["hop-skip", second]])
-    norms = norm_rows(params, found)
+    norms = norm_rows(params, seeds, found)
 
     folder = stage.rows / model
     write_rows(folder / "suite.csv.gz", suite)

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     params = study_arguments(__doc__, argv)
     reports, lines = Path("reports", params.dataset), []
     for name in params.models:
-        known = training_of(params, name) | {"seeds": params.seeds}
+        known = training_of(params, name) | {"seeds": params.seeds_of(name)}
         write_json(reports / "parameters" / f"{name}.json", known)
         baselines = METHODS[parse_model(name, params).method].BASELINES
         lines.append({"model": name, "label": label(name, params),

@@ -108,7 +108,7 @@ def place(files: dict[str, bytes], replace: bool) -> None:
 
 def join_logs(params: Params, model: str) -> bool:
     """Write the training log of a model as `train` does, once there is one of every seed."""
-    logs = [log_path(params, model, seed) for seed in params.seeds]
+    logs = [log_path(params, model, seed) for seed in params.seeds_of(model)]
     if not all(log.exists() for log in logs):
         return False
     write_table(Path("reports", params.dataset, "training", f"{model}.csv"),

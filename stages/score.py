@@ -73,7 +73,7 @@ def choose_device(name: str | None) -> None:
 
 def jobs_of(params: Params, classes: int) -> list[Job]:
     """The suite, signs of masking and HopSkipJump, on the study's second seed."""
-    jobs = [job for job in suite_jobs(params) if job.seed == params.seeds[1]]
+    jobs = suite_jobs(params, [params.seeds[1]])
     return jobs + [job for job in other_jobs(params, classes)
                    if job.name in ("masking", "hop-skip")]
 

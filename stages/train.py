@@ -27,7 +27,7 @@ def prepared(params: Params) -> Dataset:
 
 def main(argv: list[str] | None = None) -> None:
     params, model = model_arguments(__doc__, argv)
-    images, seeds = Opened(prepared, params), params.seeds
+    images, seeds = Opened(prepared, params), params.seeds_of(model)
     keys = {seed: training_key(params, model, seed) for seed in seeds}
 
     def resume(seed: int) -> Resume:    # made where it is used: it reads that machine's clock

@@ -115,7 +115,8 @@ def test_every_slice_of_the_job_is_one_batch(study):
 
 def test_only_the_first_seed_of_the_attack_that_is_named_hands_over_images(make_params):
     params = make_params({"evaluate.broken": {"attack": "cw", "images": 7}})
-    jobs = [job for job in evaluate.suite_jobs(params) if job.function is columns_and_images]
+    jobs = [job for job in evaluate.suite_jobs(params, params.seeds)
+            if job.function is columns_and_images]
     assert [(job.name, job.seed) for job in jobs] == [("suite-cw", params.seeds[0])]
 
 

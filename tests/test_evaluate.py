@@ -173,7 +173,7 @@ def gradient_jobs(make_params, eps):
             changes[f"{key}.random_start"], changes[f"{key}.restarts"] = False, 1
     params = make_params(changes)
     jobs = {}
-    for job in evaluate.suite_jobs(params):
+    for job in evaluate.suite_jobs(params, params.seeds):
         if isinstance(job.settings.get("attack"), Attack) and job.seed == 0:
             jobs[job.settings["name"]] = job
     return jobs
@@ -199,7 +199,7 @@ def small_jobs(make_params, eps):
     few = {"attack.eps": eps, "evaluate.attacks.square.queries": 150, "textbook.steps": 3,
            "textbook.rel_step_size": 0.1, "textbook.halvings": 2, "textbook.l2_steps": 3}
     params = make_params(few)
-    jobs = {job.name: job for job in evaluate.suite_jobs(params)}
+    jobs = {job.name: job for job in evaluate.suite_jobs(params, params.seeds)}
     return jobs | {job.name: job for job in evaluate.other_jobs(params, 10)}
 
 
@@ -249,7 +249,7 @@ def test_transferred_images_step_by_a_share_of_eps(eps, net, dataset, plain_atta
 
 def test_jobs_see_the_seeds_and_images_of_the_parameters(make_params):
     params = make_params({"evaluate.images": {"cw": 5}, "evaluate.seeds": {"cw": [1, 3]}})
-    jobs = evaluate.suite_jobs(params)
+    jobs = evaluate.suite_jobs(params, params.seeds)
     assert all(isinstance(job, Job) and job.part == TEST for job in jobs)
     assert [(job.seed, job.images) for job in jobs if job.name == "suite-cw"] == [(1, 5), (3, 5)]
     for name in ("clean", "suite-pgd", "suite-autoattack"):

@@ -192,7 +192,8 @@ def measured(study):
     What they compute is of no concern here, and left out.
     """
     stage, study.columns = study.stage(), {}
-    jobs = evaluate.suite_jobs(stage.params) + evaluate.other_jobs(stage.params, 10)
+    jobs = evaluate.suite_jobs(stage.params, stage.params.seeds)
+    jobs += evaluate.other_jobs(stage.params, 10)
     stage.measure("at", jobs)
     assert study.again() == sorted(f"seed-{job.seed} {job.name}" for job in jobs)
 
@@ -237,7 +238,7 @@ def test_an_attack_that_is_added_runs_alone(measured, plain_attack):
     params = measured.stage.params
     attacks = params.evaluate.attacks | {"new": plain_attack(steps=[2])}
     more = dataclasses.replace(params.evaluate, attacks=attacks)
-    jobs = evaluate.suite_jobs(dataclasses.replace(params, evaluate=more))
+    jobs = evaluate.suite_jobs(dataclasses.replace(params, evaluate=more), params.seeds)
     assert measured(jobs) == ["seed-0 suite-new", "seed-1 suite-new"]
 
 
@@ -251,7 +252,7 @@ def test_an_attack_with_other_parameters_runs_alone(name, changes, measured):
     attack = dataclasses.replace(params.evaluate.attacks[name], **changes)
     evaluate_ = dataclasses.replace(
         params.evaluate, attacks=params.evaluate.attacks | {name: attack})
-    jobs = evaluate.suite_jobs(dataclasses.replace(params, evaluate=evaluate_))
+    jobs = evaluate.suite_jobs(dataclasses.replace(params, evaluate=evaluate_), params.seeds)
     assert measured(jobs) == named(jobs, lambda job: job.name == f"suite-{name}")
     assert measured(jobs) == []
 
@@ -261,7 +262,7 @@ def test_another_eps_is_measured_again_wherever_it_is_told(measured):
     params = measured.stage.params
     attack = dataclasses.replace(params.attack, eps=0.1)
     other = dataclasses.replace(params, attack=attack)
-    jobs = evaluate.suite_jobs(other) + evaluate.other_jobs(other, 10)
+    jobs = evaluate.suite_jobs(other, other.seeds) + evaluate.other_jobs(other, 10)
     assert measured(jobs) == named(jobs, lambda job: job.name not in ("clean", "hop-skip"))
 
 
@@ -329,7 +330,7 @@ FEW = ("clean", "suite-fgsm", "suite-cw", "suite-square")
 
 def test_a_damaged_file_is_measured_again_alone_and_to_the_same_rows(study):
     stage = study.stage()
-    jobs = [job for job in evaluate.suite_jobs(stage.params) if job.name in FEW]
+    jobs = [job for job in evaluate.suite_jobs(stage.params, stage.params.seeds) if job.name in FEW]
     before = stage.measure("at", jobs)
     study.again()
     path = Path("data/kept/digits/at/seed-1/suite-cw.safetensors")
@@ -387,7 +388,7 @@ def test_transfer_is_kept_by_source_and_judges(study):
 def test_models_and_seeds_are_kept_apart(study):
     """One weight file copied to another name is the same network, kept in its own place."""
     stage = study.stage()
-    jobs = evaluate.suite_jobs(stage.params)[:1]
+    jobs = evaluate.suite_jobs(stage.params, stage.params.seeds)[:1]
     assert jobs[0].part == TEST
     stage.measure("at", jobs)
     stage.measure("um", jobs)

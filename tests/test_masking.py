@@ -73,7 +73,7 @@ def test_a_masked_gradient_is_flagged_and_the_same_network_without_is_not(
     names = {"clean", "suite-pgd", "suite-pgd-restarts", "suite-cw", "suite-square",
              "suite-autoattack"}
     model = Answers(net, change)
-    for job in evaluate.suite_jobs(params):
+    for job in evaluate.suite_jobs(params, params.seeds):
         if job.seed == 1 and job.name in names:
             columns = job.function(model, few, **job.settings)
             suite.append(pd.DataFrame({"seed": 1, "idx": few.idx, "label": few.y} | columns))

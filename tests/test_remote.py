@@ -171,9 +171,9 @@ def test_a_stopped_epoch_is_all_that_is_lost(machines, alarms, capsys):
 def few_jobs(monkeypatch):
     """Clean images, and Square, which sees the second seed alone."""
     jobs = evaluate.suite_jobs
-    monkeypatch.setattr(evaluate, "suite_jobs", lambda params: [
-        job for job in jobs(params) if job.name in ("clean", "suite-square")])
-    monkeypatch.setattr(evaluate, "norm_jobs", lambda params: [])
+    monkeypatch.setattr(evaluate, "suite_jobs", lambda params, seeds: [
+        job for job in jobs(params, seeds) if job.name in ("clean", "suite-square")])
+    monkeypatch.setattr(evaluate, "norm_jobs", lambda params, seeds: [])
     monkeypatch.setattr(evaluate, "other_jobs", lambda params, classes: [])
     monkeypatch.setattr(represent, "looks", lambda params, model, seed: [])
 
@@ -257,7 +257,7 @@ def test_other_parameters_are_refused(change, key, back):
 def test_a_seed_that_the_study_has_no_more_is_refused(back):
     edit("params.yaml", {"seeds": [1, 2], "tune.seeds": [1, 2],
                          "evaluate.seeds": {"autoattack": [2], "square": [2]}})
-    refused(back, "seeds: 0 is not among them")
+    refused(back, "seeds: 0 is not among those of at")
 
 
 def test_weights_hang_on_no_parameter_of_measurements(back):
@@ -309,7 +309,7 @@ def test_a_result_that_does_not_say_what_made_it_is_refused(about, back):
 
 
 @pytest.mark.parametrize(("models", "seeds", "message"), [
-    (["mma"], [0], "'mma' is not among them"), (["at"], [7], "seeds: 7 is not among them")])
+    (["mma"], [0], "'mma' is not among them"), (["at"], [7], "seeds: 7 is not among those of at")])
 def test_a_model_or_seed_of_no_study_is_refused(models, seeds, message, machines):
     with pytest.raises(UserError, match=message):
         machines.run(models, seeds)

@@ -1,5 +1,6 @@
 """Rows that are of other seeds, or no outcomes, stop a report before it computes anything."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -28,9 +29,9 @@ def write(params, tmp_path, monkeypatch):
     return written
 
 
-def refusal(read, params):
+def refusal(read, *asked):
     with pytest.raises(UserError) as refused:
-        read(PATH, params)
+        read(PATH, *asked)
     message = str(refused.value)
     assert message.startswith(f"{PATH}: ") and "; run dvc repro" in message
     return message
@@ -38,8 +39,8 @@ def refusal(read, params):
 
 def test_sound_rows_are_read_as_they_are(params, write):
     written = write()
-    for read in (rows_of, suite_of):
-        pd.testing.assert_frame_equal(read(PATH, params), written)
+    pd.testing.assert_frame_equal(rows_of(PATH, params), written)
+    pd.testing.assert_frame_equal(suite_of(PATH, params, "at"), written)
 
 
 @pytest.mark.parametrize("value", [2, -1, 0.5, "right"])
@@ -70,9 +71,18 @@ def test_rows_of_another_seed_are_refused(params, write):
 def test_a_suite_without_a_seed_is_refused(params, write):
     write(seed=0)
     rows_of(PATH, params)
-    assert "seed: 1 is missing" in refusal(suite_of, params)
+    assert "seed: 1 is missing" in refusal(suite_of, params, "at")
+
+
+def test_a_suite_has_the_seeds_that_its_model_has(params, write):
+    fewer = dataclasses.replace(params, fewer_seeds={"at-norm": 2})
+    rows = write()
+    assert "seed: 2 is none of at-norm's" in refusal(suite_of, fewer, "at-norm")
+    write_rows(PATH, rows[rows.seed < 2])
+    assert set(suite_of(PATH, fewer, "at-norm").seed) == {0, 1}
+    assert "seed: 2 is missing" in refusal(suite_of, fewer, "at")
 
 
 def test_a_suite_without_an_outcome_is_refused(params, write):
     write_rows(PATH, write().drop(columns="mim_worst"))
-    assert "mim_worst: is missing" in refusal(suite_of, params)
+    assert "mim_worst: is missing" in refusal(suite_of, params, "at")

@@ -184,7 +184,7 @@ def test_slices_are_kept_by_themselves_and_the_first_as_the_whole(study):
 def test_the_first_slice_of_an_attack_is_what_the_attack_measures_of_its_images(name, study):
     """A sample that fits into one slice is measured as if there were none."""
     stage = study.stage({"evaluate.images": {}})
-    (job,) = [job for job in evaluate.suite_jobs(stage.params)
+    (job,) = [job for job in evaluate.suite_jobs(stage.params, stage.params.seeds)
               if job.name == f"suite-{name}" and job.seed == 1]
     assert job.batch >= 40
     whole = stage.measure("at", [job])[job.name, 1]
@@ -213,7 +213,7 @@ def test_a_complaint_in_one_slice_stands_at_all_images_of_its_seed(study):
 
 def test_attacks_of_the_suite_are_sliced_by_their_batch_and_nothing_else_is(study):
     params = study.params({"evaluate.batch": 15, "evaluate.attacks.autoattack.batch": 2})
-    for job in evaluate.suite_jobs(params):
+    for job in evaluate.suite_jobs(params, params.seeds):
         assert job.batch == (2 if job.name == "suite-autoattack" else 15)
     assert {job.batch for job in evaluate.other_jobs(params, 10)} == {None}
 
@@ -221,7 +221,7 @@ def test_attacks_of_the_suite_are_sliced_by_their_batch_and_nothing_else_is(stud
 def test_rows_do_not_hang_on_how_work_is_shared(study, monkeypatch):
     """Backwards, the last slice first, as well."""
     stage = study.stage({"evaluate.batch": 15, "evaluate.images": {}})
-    jobs = [job for job in evaluate.suite_jobs(stage.params)
+    jobs = [job for job in evaluate.suite_jobs(stage.params, stage.params.seeds)
             if job.name in ("clean", "suite-pgd-restarts", "suite-square")]
     before = stage.measure("at", jobs)
     shutil.rmtree("data/kept")

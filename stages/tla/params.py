@@ -687,6 +687,7 @@ class Params:
 
     Models named in `clean_selection` pick their checkpoints by clean accuracy, not under attack.
     Without `cache_models` DVC caches and stores no weights; what was measured on them it does.
+    `fewer_seeds`: models that are trained with so many of the seeds, the first, and not with all.
     """
 
     root: str
@@ -694,6 +695,7 @@ class Params:
     dataset: Name
     seeds: Annotated[Seeds, Field(min_length=2)]
     models: Names
+    fewer_seeds: dict[Name, Annotated[Integer, Field(ge=2)]]
     cache_models: bool
     data: Data
     model: Model
@@ -718,6 +720,7 @@ class Params:
 
     def __post_init__(self):
         self._refuse_other_models()
+        self._refuse_other_seeds()
         if self.train.batch == 1 and self.model.architecture not in ("mlp", "convnet"):
             raise ValueError("train.batch: 1 is too few for the batch norm of "
                              f"{self.model.architecture}; raise it")
@@ -735,6 +738,10 @@ class Params:
         self._refuse_other_places()
         self._refuse_foreign_variants()
 
+    def seeds_of(self, name: str) -> list[int]:
+        """The seeds that a model of this study is trained with."""
+        return self.seeds[:self.fewer_seeds.get(name)]
+
     def trained_with(self, name: str) -> "Params":
         """The parameters that a model of this study is trained with."""
         if name not in self.clean_selection:
@@ -749,10 +756,19 @@ class Params:
         for key, names in (("models", self.models), ("represent.models", represented)):
             if absent := sorted(reported - set(names)):
                 raise ValueError(f"{key}: the report needs these too: {', '.join(absent)}")
-        for key, names in (("represent.models", represented),
+        for key, names in (("represent.models", represented), ("fewer_seeds", self.fewer_seeds),
                            ("clean_selection", self.clean_selection)):
             if absent := sorted(set(names) - set(self.models)):
                 raise ValueError(f"{key}: not among the models: {', '.join(absent)}")
+
+    def _refuse_other_seeds(self) -> None:
+        """Raise ValueError for `fewer_seeds` that are no fewer, or where all are needed."""
+        for name, seeds in self.fewer_seeds.items():
+            if name in self.represent.models:
+                raise ValueError(f"fewer_seeds: {name} is among represent.models, which have all")
+            if seeds >= len(self.seeds):
+                raise ValueError(f"fewer_seeds.{name}: {seeds} of {len(self.seeds)} seeds are not "
+                                 "fewer")
 
     def _refuse_other_places(self) -> None:
         """Raise ValueError where the study would read or write in places of others."""

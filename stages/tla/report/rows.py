@@ -22,16 +22,18 @@ def rows_of(path: Path, params: Params) -> pd.DataFrame:
     return rows
 
 
-def suite_of(path: Path, params: Params) -> pd.DataFrame:
-    """The rows of a suite. Raises UserError also where an outcome, or a seed, is missing."""
-    rows = rows_of(path, params)
+def suite_of(path: Path, params: Params, model: str) -> pd.DataFrame:
+    """The rows of a model's suite. Raises UserError also where an outcome is missing, or a seed."""
+    rows, seeds = rows_of(path, params), params.seeds_of(model)
     needed = ["clean"]
     for attack in params.evaluate.attacks:
         needed += params.evaluate.outcomes(attack)
     if absent := [name for name in needed if name not in rows]:
         raise UserError(f"{path}: {absent[0]}: is missing; {AGAIN}")
-    if absent := sorted(set(params.seeds) - set(rows.seed)):
+    if absent := sorted(set(seeds) - set(rows.seed)):
         raise UserError(f"{path}: seed: {absent[0]} is missing; {AGAIN}")
+    if others := sorted(set(rows.seed) - set(seeds)):
+        raise UserError(f"{path}: seed: {others[0]} is none of {model}'s; {AGAIN}")
     return rows
 
 

@@ -36,10 +36,12 @@ def survivors_table(suite: Rows, params: Params) -> pd.DataFrame:
                 WHITE_BOX, ROBUST]
     lines = []
     for outcome in outcomes:
-        left = {model: survived(rows, outcome) for model, rows in suite.items()}
+        left = {}
+        for model, rows in suite.items():
+            left[model] = survived(rows.set_index(["seed", "idx"]), outcome)
         for model, other in combinations(suite, 2):
-            seen = left[model].notna() & left[other].notna()
-            a, b = left[model][seen] == 1, left[other][seen] == 1
+            seen = pd.concat([left[model], left[other]], axis=1, keys=["a", "b"]).dropna() == 1
+            a, b = seen.a, seen.b
             lines.append({
                 "outcome": outcome, "model": model, "other": other, "both": (a & b).sum(),
                 "model_only": (a & ~b).sum(), "other_only": (~a & b).sum(),

@@ -67,11 +67,12 @@ def with_mismatch(outcomes: pd.DataFrame, rows: pd.DataFrame | None) -> pd.DataF
 def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> pd.DataFrame:
     """One line per pair and outcome that both have; `shared`: all seeds have the same images.
 
-    mcnemar_p is that of the seed where it is largest. Raises ValueError where images do not match.
+    A pair is read on the seeds that both have. mcnemar_p is that of the seed where it is largest.
+    Raises ValueError where images do not match.
     """
     lines = []
     for model, baseline in pairs:
-        a, b = outcomes[model], outcomes[baseline]
+        a, b = of_both(outcomes[model], outcomes[baseline])
         if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
             raise ValueError(f"the rows of {model} and {baseline} are not of the same images")
         for outcome in outcome_columns(a):
@@ -86,6 +87,13 @@ def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> p
                 **paired_difference(seeds, shared), "mcnemar_p": max(mcnemar(d) for d in seeds),
                 "images": a.idx[seen].nunique(), "seeds": len(seeds)})
     return pd.DataFrame(lines)
+
+
+def of_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of two models that are of seeds which both have."""
+    seeds = set(a.seed) & set(b.seed)
+    a, b = a[a.seed.isin(seeds)], b[b.seed.isin(seeds)]
+    return a.reset_index(drop=True), b.reset_index(drop=True)
 
 
 def of_seeds(values: pd.Series, rows: pd.DataFrame, shared: bool) -> list[np.ndarray]:
