@@ -48,7 +48,7 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
             "distances": by_model(norms, distances_line),
             "autoattack": by_model(suite, tables.autoattack_line),
             "survivors": survivors_table(suite, params),
-            "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAWN),
+            "draws": by_model(suite, tables.draws_lines).reindex(columns=tables.DRAW_COLUMNS),
             "differences": tables.differences(outcomes, compared(params), shared(params))}
 
 
@@ -80,9 +80,8 @@ def embedding_tables(params: Params, neighbors: Rows,
     return {"auc": by_model(detect, detection.auc_lines, least),
             "roc": by_model(detect, detection.roc_lines, least),
             "aware": by_model(aware, detection.aware_lines, params),
-            "aware-roc": by_model(aware, detection.aware_roc_lines, least),
-            "auc-differences": pd.concat([detection.auc_differences(detect, pairs, params),
-                                          detection.aware_differences(aware, pairs, params)]),
+            "aware-roc": by_model(aware, detection.roc_lines, least),
+            "auc-differences": detection.auc_differences(detect, aware, pairs, params),
             "retrieval": by_model(neighbors, tables.retrieval_line),
             "mismatch": by_model(mismatch, tables.mismatch_line),
             "ood": by_model(read(params, "embedding", "ood"), tables.ood_lines, params.ood.sources)}

@@ -21,12 +21,12 @@ from tla.params import UserError
 from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, model_labels
-from tla.report.ledger import headline
+from tla.report.ledger import VERDICTS, headline
 from tla.report.survivors import counted_outcome
 from tla.train.methods import load_study
 
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
-VERDICTS = rf"<td[^>]*>((?:not )?({WORDS}))</td>"
+PILL = rf"<td[^>]*>((?:not )?({WORDS}))</td>"
 SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
 # Where on the page a file stands; a report under the name of its study.
 SECTIONS = {"claims.md": "claims", "methods.md": "words", "REPORT.md": None}
@@ -97,7 +97,7 @@ def body(text: str, folder: Path, name: str, files: dict[str, str]) -> Markup:
 
 def with_pills(html: str) -> Markup:
     """Verdicts in table cells as coloured marks."""
-    return Markup(re.sub(VERDICTS, r'<td><span class="pill \2">\1</span></td>', html))
+    return Markup(re.sub(PILL, r'<td><span class="pill \2">\1</span></td>', html))
 
 
 def headings(html: str) -> list[tuple[str, str]]:
@@ -173,12 +173,11 @@ def render(config: str | Path) -> str:
     before, _, after = parts
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
-    environment.globals["headings"] = headings
     stages = Path("stages")
     template = environment.from_string((stages / "page.html").read_text())
     return template.render(
-        counts=read_metrics(reports / "claims.json"), studies=studies,
-        ledger=ledger(reports / "claims.csv"), with_pills=with_pills,
+        counts=read_metrics(reports / "claims.json"), verdicts=VERDICTS, studies=studies,
+        headings=headings, ledger=ledger(reports / "claims.csv"),
         words=words(files), before=body(before, reports, "claims", files),
         after=body(after, reports, "claims", files),
         explorer=as_script({study["name"]: explorer(study["name"]) for study in studies}),

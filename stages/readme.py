@@ -16,7 +16,8 @@ from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_table, read_text
 from tla.report.labels import attack_of, eps_label, percent, points
 from tla.report.ledger import counts, headline, left_out, other_readings
-from tla.report.text import lookup, sample_heads
+from tla.report.tables import lookup
+from tla.report.text import sample_heads
 from tla.report.verdicts import LEAD, READING, SUMMARY, verdict_text
 from tla.train.methods import label, load_study
 
@@ -111,13 +112,14 @@ def benchmarks() -> str:
     folder = Path("reports", "benchmarks")
     runs = read_csv(folder / "attacks.csv")
     runs = runs[(runs.measure == "time a step") & runs.attack.isin(ATTACKS)]
-    cells, fewest = {}, runs.groupby(["network", "attack"]).images.transform("min")
+    fewest = runs.groupby(["network", "attack"]).images.transform("min")
+    cells, runs = {}, runs.assign(common=runs.images == fewest)
     # Where one ran on two numbers of images, the one that all ran on stands.
-    for run, common in zip(runs.itertuples(), runs.images == fewest, strict=True):
+    for run in runs.itertuples():
         cell = f"{run.value:.2f} ({run.low:.2f}–{run.high:.2f}), {run.robust_accuracy:.1f} %"
         key = run.attack, run.peer, run.network
-        if common or key not in cells:
-            cells[key] = cell if common else f"{cell} of {run.images} images"
+        if run.common or key not in cells:
+            cells[key] = cell if run.common else f"{cell} of {run.images} images"
     lines = []
     for attack in ATTACKS:
         for peer in runs[runs.attack == attack].peer.unique():

@@ -20,8 +20,8 @@ from tla.report.labels import class_names
 from tla.report.pairs import pools
 from tla.report.published import forms, poster_auc, published, published_gain
 from tla.report.scale import BASELINES
-from tla.report.tables import READING
-from tla.report.text import lookup, read_tables, report_text, shown_outcomes, swept_outcomes
+from tla.report.tables import READING, lookup
+from tla.report.text import read_tables, report_text, shown_outcomes, swept_outcomes
 from tla.report.tuning import drawn_against, winners
 from tla.report.verdicts import verdict_text
 from tla.train.methods import label
@@ -148,7 +148,8 @@ def draw_trials(folder: Path, params: Params, trials: pd.DataFrame) -> None:
 
 def draw_scale(folder: Path, params: Params, lines: pd.DataFrame) -> None:
     """TLA minus AT and ALP against the compute of training."""
-    said = {label(name, params): published_gain(params, "PGD", name) for name in BASELINES}
+    said = {label(name, params): published_gain(params, params.variants.scale.outcome, name)
+            for name in BASELINES}
     lines = lines.assign(label=[label(name, params) for name in lines.baseline])
     figures.save(figures.scale_curves(lines, said), folder / "figures", "scale")
 
@@ -178,7 +179,7 @@ def draw_embedding(folder: Path, params: Params) -> None:
     figures.save(figures.loss_surfaces(planes), folder / "figures", "loss-surface")
 
 
-def headline(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float | int]:
+def headline_metrics(params: Params, tables: dict[str, pd.DataFrame]) -> dict[str, float | int]:
     """The few numbers of a study that an ablation is read by."""
     accuracy = lookup(tables["accuracy"], "model", "outcome")
     difference = lookup(tables["differences"], "model", "baseline", "outcome")
@@ -222,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     with replacing(folder) as out:
         map_parallel(lambda draw: draw(), drawings(out, params, tables), "figures")
         write_text(out / "REPORT.md", report_text(template, params, tables, distances, verdict))
-        write_metrics(out / "headline.json", headline(params, tables))
+        write_metrics(out / "headline.json", headline_metrics(params, tables))
 
 
 if __name__ == "__main__":

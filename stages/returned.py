@@ -44,9 +44,12 @@ def hand_out(params: Params, model: str, seed: int, out: Path) -> list[Path]:
     """Write all that there is of one seed; returns the pieces that changed."""
     weights, log = model_path(params, model, seed), log_path(params, model, seed)
     kept = Path("data", "kept", params.dataset, model, f"seed-{seed}").glob("*.safetensors")
-    done, changed = weights.exists(), []    # then a state is one that was given, and old
-    for kind, paths in (("weights", [weights, log] if done else []), ("kept", sorted(kept)),
-                        (UNFINISHED, [] if done else [log.with_suffix(".pt")])):
+    archives, changed = {"weights": [], "kept": sorted(kept), UNFINISHED: []}, []
+    if weights.exists():        # then a state is one that was given, and old
+        archives["weights"] = [weights, log]
+    else:
+        archives[UNFINISHED] = [log.with_suffix(".pt")]
+    for kind, paths in archives.items():
         files = {str(path): path.read_bytes() for path in paths if path.exists()}
         if files:
             about = json.dumps(made_with(params, model, seed, kind), sort_keys=True)

@@ -43,13 +43,11 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", help="for a Python file: safetensors, or a state dict that "
                         "torch.save wrote; none: those that its function sets")
     parser.add_argument("--study", default="params.yaml", help="params.yaml of the study")
-    parser.add_argument("--images", help="so many test images; none: all")
+    parser.add_argument("--images", type=count, help="so many test images; none: all")
     parser.add_argument("--device", help="cpu or cuda; none: a GPU where there is one")
     parser.add_argument("--save", action="store_true", help="write the adversarial images too")
     parser.add_argument("--out", type=Path, help="folder; none: scores/<data set>/<model's file>")
     arguments = parser.parse_args(argv)
-    if arguments.images is not None:
-        arguments.images = count(arguments.images)
     choose_device(arguments.device)
     return arguments
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,13 @@ from tla.measure.embedding import Normality, Outputs, outputs
 from tla.measure.retrieval import unit
 from tla.params import Aware, Detect
 from tla.report import detection
-from tla.report.detection import aware_lines, aware_roc_lines, facing, works_against
+from tla.report.detection import (
+    auc_differences,
+    aware_lines,
+    facing,
+    roc_lines,
+    works_against,
+)
 from tla.train.data import TEST, TRAIN
 from tla.train.pgd import cross_entropy, pgd_linf, random_start
 
@@ -250,10 +257,27 @@ def test_areas_of_both_attackers_stand_side_by_side(make_params):
 
 
 def test_curves_of_both_attackers_are_those_of_their_areas():
-    lines = pd.DataFrame(aware_roc_lines(both(), 5))
+    lines = pd.DataFrame(roc_lines(both(), 5))
     part = lines[(lines.task == "misclassified") & (lines.score == "mixture")]
     heights = part[part.fpr.between(0.1, 0.9)].groupby("attacker").tpr.mean()
     assert heights.to_dict() == {"aware": 0, "unaware": 1}
+
+
+def test_a_difference_is_that_under_the_attacker_who_knows_the_score(params):
+    """Whom all scores stand: their areas are 0.475, 0 and 0 there, and 1 where he does not."""
+    factor, few = params.detect.aware.eps_factors[0], replace(params.compare, resamples=20)
+    rows = both().assign(eps_factor=factor)
+    detect = facing(rows, "unaware", "softmax")
+    for score in SCORES:
+        detect = detect.assign(**{f"adv_{score}": rows[f"unaware_{score}"]})
+    every = [detect.assign(eps_factor=factor) for factor in params.detect.eps_factors]
+    aware = [rows.assign(eps_factor=factor) for factor in params.detect.aware.eps_factors]
+    found = auc_differences({"um": pd.concat(every)}, {"um": pd.concat(aware)}, [("um", "chance")],
+                            replace(params, compare=few))
+    found = found[found.eps_factor == factor].set_index("score").difference
+    for score, area in zip(SCORES, (0.475, 0, 0), strict=True):
+        assert found[score] == pytest.approx(0.5)
+        assert found[f"{score}-aware"] == pytest.approx(area - 0.5)
 
 
 def line(above):

@@ -14,7 +14,7 @@ from claims import AXES, drawn_lines
 from report import draw_trials, drawings
 from tla.files import read_csv
 from tla.report import figures
-from tla.report.figures import CLASSES, STYLE, SWEEP, VERDICTS
+from tla.report.figures import CLASSES, LOOKS, STYLE, SWEEP
 from tla.report.hypotheses import load_summary
 from tla.report.labels import class_names
 from tla.report.pairs import pools
@@ -78,7 +78,7 @@ def test_no_two_models_look_alike_and_no_two_classes_have_one_colour():
 
 
 def test_no_colour_that_means_something_is_black_which_a_dark_page_turns():
-    meant = {*CLASSES, *(colour for colour, _ in (*STYLE.values(), *SWEEP, *VERDICTS.values()))}
+    meant = {*CLASSES, *(colour for colour, _ in (*STYLE.values(), *SWEEP, *LOOKS.values()))}
     assert "#000000" not in meant and "black" not in meant
 
 

@@ -171,6 +171,8 @@ def test_the_sentences_name_what_adds_and_what_still_does_after_correction(param
     text = section(params, table_of(mode=up, MIM=up | {"added_holm": 0.01}))
     assert "*adds* excludes zero for: mode; MIM." in text
     assert "correction over all single lines, those of attacks too: MIM." in text
+    down = {"added": -0.01, "added_low": -0.018, "added_high": -0.002}
+    assert "*adds* excludes zero for: MIM." in section(params, table_of(MIM=down))
     text = section(params, table_of())
     assert "excludes zero for: none." in text and "attacks too: none." in text
 
@@ -221,10 +223,11 @@ def test_the_figure_has_a_line_a_reading_and_the_published_gains():
     assert diamonds.get_xdata() == pytest.approx([2.92] * 8)
     assert [text.get_text() for text in levels.texts] == [said["says"] for said in READINGS]
     said = [text.get_text() for text in levels.figure.legends[0].texts]
-    assert said == ["published under this attack", "ours", "published under PGD"]
+    assert said == ["published under this attack", "ours", "published for the first line"]
 
 
 def test_the_figure_names_no_published_gain_of_pgd_where_there_is_none():
     none = {said["says"]: {"published": nan} for said in READINGS}
     figure = figures.gain_forest(table_of(**none))
-    assert "published under PGD" not in [text.get_text() for text in figure.legends[0].texts]
+    said = [text.get_text() for text in figure.legends[0].texts]
+    assert "published for the first line" not in said

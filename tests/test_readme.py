@@ -13,7 +13,7 @@ import yaml
 from committed import ROOT, STUDIES
 
 from readme import beside, pages, updated
-from report import headline
+from report import headline_metrics
 from tla.files import read_metrics, write_metrics
 from tla.params import UserError
 from tla.report.text import read_tables, report_text
@@ -173,7 +173,7 @@ def test_a_committed_report_is_made_from_the_committed_tables(study):
 def test_a_committed_headline_has_few_numbers_and_they_are_of_the_committed_tables(
         study, tmp_path):
     params, path = load_study(ROOT / study), reports(study) / "headline.json"
-    write_metrics(tmp_path / "headline.json", headline(params, read_tables(params)))
+    write_metrics(tmp_path / "headline.json", headline_metrics(params, read_tables(params)))
     assert path.read_text() == (tmp_path / "headline.json").read_text()
     assert 9 <= len(read_metrics(path)) <= 10       # detection may be undefined
 

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 import compare
 import report
-from report import headline
+from report import headline_metrics
 from tla.files import read_rows, write_arrays, write_metrics, write_rows, write_table
 from tla.measure.norms import ATTACKS as NORM_ATTACKS
 from tla.measure.norms import at_radius, with_unions
@@ -534,7 +534,7 @@ def test_the_report_says_what_moved_queries_show_of_the_metric(low, high, said, 
 # The headline
 
 def test_the_headline_by_hand(study, tables, suites, tmp_path):
-    found, rows = headline(study.params, tables), suites
+    found, rows = headline_metrics(study.params, tables), suites
     detect = read_rows(study.data / "embedding" / "tla" / "detect.csv.gz")
     areas = []
     for _, part in detect[detect.eps_factor == 1.33].groupby("seed"):   # the smallest above 1
@@ -553,7 +553,9 @@ def test_an_undefined_area_is_left_out_of_the_headline(study, tables):
     auc = tables["auc"]
     is_it = (auc.model == "tla") & (auc.score == "mixture") & (auc.eps_factor == 1.33)
     empty = tables | {"auc": auc.assign(auc=auc.auc.mask(is_it))}
-    assert headline(study.params, tables).keys() - headline(study.params, empty) == {"tla_auc"}
+    missing = headline_metrics(study.params, tables).keys()
+    missing -= headline_metrics(study.params, empty).keys()
+    assert missing == {"tla_auc"}
 
 
 # Tables of the whole study

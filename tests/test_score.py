@@ -20,12 +20,14 @@ from small_study import NAMES, SmallStudy
 import evaluate
 import represent
 import score
-from tla.files import read_rows
+from tla.files import read_rows, write_table
 from tla.measure import scored
 from tla.measure.external import load_external, load_ours
 from tla.measure.referee import check
 from tla.measure.stage import Stage
 from tla.params import UserError
+from tla.report.intact import seal, table_path
+from tla.report.standing import masked_models
 from tla.train.checkpoints import save_model
 from tla.train.models import network_of
 from tla.workers import Opened
@@ -456,7 +458,17 @@ def test_the_flag_of_masking_stands_in_its_table_alone_and_a_sentence_elsewhere(
     assert "⚑" not in before and "*gradient masking*, gradients that mislead attacks" in before
     flagged = "⚑" in after
     assert ("this model shows no sign of it" in before) != flagged
-    assert re.search(r"of the study's .+ shows? one\.", " ".join(before.split()))
+    assert "Of the study's" not in before, "there none was measured"
+
+
+def test_models_of_the_study_that_show_a_sign_are_named_where_they_were_measured(
+        params, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert masked_models(params) is None
+    table = pd.DataFrame({"model": ["um", "at"], "flag_square": [False, True]})
+    write_table(table_path(params, "masking"), table)
+    seal(table_path(params, "masking").parent)
+    assert masked_models(params) == ["AT"]
 
 
 def test_masked_gradients_are_flagged(stranger):

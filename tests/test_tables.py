@@ -88,7 +88,7 @@ def test_a_difference_is_paired_over_the_images_that_both_saw():
     clean, cw = found.to_dict("records")
     by_hand = paired_difference([np.array([1, 0, 0]), np.array([1, -1, 0])], False)
     assert {name: clean[name] for name in by_hand} == by_hand
-    assert clean["difference"] == pytest.approx(1 / 6) and clean["mcnemar_p"] == 1
+    assert clean["difference"] == pytest.approx(1 / 6)
     assert (clean["images"], clean["seeds"]) == (3, 2)
     # Image 2 of seed 0 and image 1 of seed 1 were seen by one of the two.
     by_hand = paired_difference([np.array([0, -1]), np.array([1, 0])], False)
@@ -96,17 +96,8 @@ def test_a_difference_is_paired_over_the_images_that_both_saw():
     assert (cw["difference"], cw["images"], cw["seeds"]) == (0, 3, 2)
 
 
-def test_mcnemars_p_is_that_of_the_seed_where_it_is_largest():
-    """Five images of seed 0 are right by a alone: 2 / 2^5; of seed 1 none."""
-    a = pd.DataFrame({"seed": [0] * 5 + [1] * 5, "idx": [*range(5)] * 2, "clean": 1})
-    b = a.assign(clean=[0] * 5 + [1] * 5)
-    (one,) = tables.differences({"a": a[:5], "b": b[:5]}, [("a", "b")], True).mcnemar_p
-    (both,) = tables.differences({"a": a, "b": b}, [("a", "b")], True).mcnemar_p
-    assert (one, both) == (1 / 16, 1)
-
-
 def test_rows_of_other_images_are_refused():
-    with pytest.raises(ValueError, match="rows of a and b are not of the same images"):
+    with pytest.raises(ValueError, match="are not of the same images"):
         tables.differences({"a": A, "b": B.assign(idx=[0, 1, 3] * 2)}, [("a", "b")], False)
 
 
@@ -461,6 +452,14 @@ def test_roc_curves_are_averaged_over_seeds_at_fixed_rates():
     assert curve.tpr.iloc[20] == 0.5 and curve.tpr.iloc[-1] == 1
 
 
+def known(rows):
+    """The same images as of an attacker who knows the score."""
+    for score in detection.SCORES:
+        rows = rows.assign(**{f"aware_{score}_pred": rows.adv_pred,
+                              f"aware_{score}": rows[f"adv_{score}"]})
+    return rows
+
+
 def test_differences_of_auc_have_a_line_where_they_are_undefined(params):
     factors = params.detect.eps_factors
     wrong, right = TABLE.iloc[[1, 2]], TABLE.iloc[[0, 3]]
@@ -469,18 +468,21 @@ def test_differences_of_auc_have_a_line_where_they_are_undefined(params):
                       for seed in (0, 1)])
     few = replace(params, compare=replace(params.compare, resamples=20))
     assert few.compare.least == 20      # as many as each kind has in a seed
-    pairs = [("tla", "at"), ("um", "chance")]
+    pairs = [("tla", "at"), ("at", "tla"), ("um", "chance")]
     made = {"tla": rows, "at": rows.assign(adv_pred=rows.label), "um": rows}
-    found = detection.auc_differences(made, pairs, few)
+    aware = {model: known(part) for model, part in made.items()}
+    found = detection.auc_differences(made, aware, pairs, few)
     assert list(found) == detection.AUC_COLUMNS
-    assert len(found) == 2 * len(factors) * 2 * len(detection.SCORES)
+    found = found[~found.score.str.endswith("-aware")]
+    assert len(found) == 2 * len(factors) * len(pairs) * len(detection.SCORES)
     fooling = found.score.str.endswith("-fooling")
     assert fooling.sum() == len(found) / 2
     # Clean images, also of those that are right under attack, score above all that fool.
     of_chance = found[fooling & (found.baseline == "chance")]
     assert of_chance.difference.tolist() == pytest.approx([1 - 1 / 2] * len(of_chance))
     found = found[~fooling]
-    nothing = found[found.baseline == "at"]         # it is never wrong
+    nothing = found[(found.baseline == "at") | (found.model == "at")]       # it is never wrong
+    assert len(nothing) == 2 * len(factors) * len(detection.SCORES)
     assert nothing[["difference", "low", "high", "p", "seeds_won"]].isna().all(axis=None)
     assert set(nothing.images) == {40} and set(nothing.seeds) == {2}
     chance = found[found.baseline == "chance"]

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tla.outcomes import Outcome, outcome_columns
+from tla.report.tables import lookup
 
 NORMS = {"l2": "L2", "l0": "L0"}        # correct under both attacks of the norm
 ALONE = {"l2-apgd": "L2 by APGD", "l2-ddn": "L2 by DDN", "l0-fmn": "L0 by FMN",
@@ -60,6 +61,4 @@ def norm_facts(tables: dict[str, pd.DataFrame]) -> dict:
         mean = str(Outcome(norm, MEAN, "worst"))
         radii = [name for name in listed if name.startswith(f"{norm}_") and name != mean]
         facts[norm] = {"radii": radii, "mean": mean}
-    accuracy = tables["accuracy"].to_dict("records")
-    return {"norms": facts,
-            "at_radius": {(line["model"], line["outcome"]): line for line in accuracy}}
+    return {"norms": facts, "at_radius": lookup(tables["accuracy"], "model", "outcome")}

@@ -8,8 +8,7 @@ An area is undefined where a seed has too few images of either kind (`compare.le
 Both are also asked of an attacker who knows the score, beside one who does not, on the same images.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -54,9 +53,15 @@ def case(rows: pd.DataFrame, task: str, score: str) -> Case:
     return Case(abnormal, np.concatenate(scores), np.concatenate([places[right], places[fooling]]))
 
 
-def cases(rows: pd.DataFrame, factor: float, task: str, score: str) -> list[Case]:
-    """The case of each seed at one eps; scores of different networks are not comparable."""
+def cases(rows: pd.DataFrame, factor: float, task: str, score: str,
+          attacker: str | None = None) -> list[Case]:
+    """The case of each seed at one eps; scores of different networks are not comparable.
+
+    attacker: whom rows of `aware` are read against.
+    """
     chosen = rows[rows.eps_factor == factor]
+    if attacker:
+        chosen = facing(chosen, attacker, score)
     return [case(part, task, score) for _, part in chosen.groupby("seed")]
 
 
@@ -66,10 +71,17 @@ def fewest(found: list[Case]) -> int:
 
 
 def cases_of(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
-    """Every task, score and eps of a model's rows and the cases of its seeds; none if undefined."""
-    for factor, task, score in product(sorted(set(rows.eps_factor)), TASKS, SCORES):
-        found = cases(rows, factor, task, score)
+    """Every task, score and eps of a model's rows and the cases of its seeds; none if undefined.
+
+    In rows of `aware` also every attacker.
+    """
+    attackers = [None] if "adv_pred" in rows else list(ATTACKERS)
+    for factor, task, score, attacker in product(
+            sorted(set(rows.eps_factor)), TASKS, SCORES, attackers):
+        found = cases(rows, factor, task, score, attacker)
         about = {"task": task, "score": score, "eps_factor": factor}
+        if attacker:
+            about["attacker"] = attacker
         yield about, found if fewest(found) >= least else []
 
 
@@ -105,35 +117,26 @@ def chance(found: list[Case]) -> list[Case]:
     return [each._replace(score=np.zeros(len(each.score))) for each in found]
 
 
-def auc_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
-                    params: Params) -> pd.DataFrame:
+def auc_differences(detect: dict[str, pd.DataFrame], aware: dict[str, pd.DataFrame],
+                    pairs: list[tuple[str, str]], params: Params) -> pd.DataFrame:
     """One line per pair, score and eps; undefined ones are empty, not absent.
 
-    First on misclassification, then on fooling images against clean ones, as <score>-fooling.
-    rows: those of detect by model; the baseline `chance` needs none.
+    First on misclassification; then on fooling images against clean ones, as <score>-fooling; then
+    on misclassification where the attacker knows the score, as <score>-aware. detect, aware: rows
+    by model; the baseline `chance` needs none.
     """
-    tables = []
-    for task, suffix in (("misclassified", ""), ("adversarial", "-fooling")):
-        found = partial(_cases_of_model, rows, task)
-        table = _differences(rows, pairs, params, params.detect.eps_factors, found)
-        tables.append(table.assign(score=table.score + suffix))
-    return pd.concat(tables)
-
-
-def _cases_of_model(rows: dict[str, pd.DataFrame], task: str, model: str, factor: float,
-                    score: str) -> list[Case]:
-    return cases(rows[model], factor, task, score)
-
-
-def _differences(rows, pairs, params: Params, factors: list[float],
-                 found: Callable[[str, float, str], list[Case]]) -> pd.DataFrame:
-    lines = []
-    for model, baseline in pairs:
-        for factor, score in product(factors, SCORES):
-            a = found(model, factor, score)
-            b = chance(a) if baseline == "chance" else found(baseline, factor, score)
-            line = {"model": model, "baseline": baseline, "score": score, "eps_factor": factor,
-                    "images": rows[model].idx.nunique(), "seeds": len(a)}
+    factors, lines = params.detect.eps_factors, []
+    for suffix, task, attacker, rows, seen in (
+            ("", "misclassified", None, detect, factors),
+            ("-fooling", "adversarial", None, detect, factors),
+            ("-aware", "misclassified", "aware", aware, params.detect.aware.eps_factors)):
+        for (model, baseline), factor, score in product(pairs, seen, SCORES):
+            a = cases(rows[model], factor, task, score, attacker)
+            b = chance(a)
+            if baseline != "chance":
+                b = cases(rows[baseline], factor, task, score, attacker)
+            line = {"model": model, "baseline": baseline, "score": score + suffix,
+                    "eps_factor": factor, "images": rows[model].idx.nunique(), "seeds": len(a)}
             if fewest(a + b) >= params.compare.least:
                 line |= compared_areas(a, b, params)
             lines.append(line)
@@ -155,45 +158,18 @@ def facing(rows: pd.DataFrame, attacker: str, score: str) -> pd.DataFrame:
                           f"adv_{score}": rows[f"{attacker}_{score}"]})
 
 
-def aware_cases(rows: pd.DataFrame, least: int) -> Iterator[tuple[dict, list[Case]]]:
-    """As `cases_of`, of the rows of `aware`, for each attacker."""
-    for factor, task, score, attacker in product(
-            sorted(set(rows.eps_factor)), TASKS, SCORES, ATTACKERS):
-        found = cases(facing(rows, attacker, score), factor, task, score)
-        about = {"task": task, "score": score, "eps_factor": factor, "attacker": attacker}
-        yield about, found if fewest(found) >= least else []
-
-
 def aware_lines(rows: pd.DataFrame, params: Params) -> Iterator[dict]:
     """As `auc_lines`, for each attacker; of misclassified images also the interval of the AUC.
 
     above_chance: whether it lies above a half.
     """
-    for about, found in aware_cases(rows, params.compare.least):
+    for about, found in cases_of(rows, params.compare.least):
         line = about | mean_area(found)
         if found and about["task"] == "misclassified":
             beyond = compared_areas(found, chance(found), params)
             line |= {"low": 0.5 + beyond["low"], "high": 0.5 + beyond["high"],
                      "above_chance": beyond["low"] > 0}
         yield line
-
-
-def aware_roc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
-    """As `roc_lines`, for each attacker."""
-    for about, found in aware_cases(rows, least):
-        for point in mean_curve(found):
-            yield about | point
-
-
-def aware_differences(rows: dict[str, pd.DataFrame], pairs: list[tuple[str, str]],
-                      params: Params) -> pd.DataFrame:
-    """As `auc_differences`, of the rows of `aware`; <score>-aware is the score under its attacker.
-    """
-    def found(model: str, factor: float, score: str) -> list[Case]:
-        return cases(facing(rows[model], "aware", score), factor, "misclassified", score)
-
-    table = _differences(rows, pairs, params, params.detect.aware.eps_factors, found)
-    return table.assign(score=table.score + "-aware")
 
 
 def works_against(unaware: dict, aware: dict) -> str:

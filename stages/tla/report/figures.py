@@ -4,6 +4,7 @@ Okabe-Ito colours of models, and a marker beside each, so that they read without
 """
 
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ STYLE = {  # model label -> colour, marker
     "TRADES": ("#0072B2", "P"), "TLA-RN": ("#009E73", "^"), "TLA-SA": ("#CC79A7", "v"),
     "TLA": ("#D55E00", "D")}
 SWEEP = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#777777", "^"))
-VERDICTS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
+LOOKS = {"confirmed": ("#0072B2", "o"), "contradicted": ("#D55E00", "s"),
             "not resolved": ("#777777", "x")}
 CLASSES = ["#1F77B4", "#FF7F0E", "#2CA02C", "#D62728", "#9467BD", "#8C564B", "#E377C2", "#7F7F7F",
            "#BCBD22", "#17BECF"]    # told apart from each other on white and on black
@@ -273,12 +274,12 @@ def _forest(axes: Axes, lines: pd.DataFrame) -> None:
     y = np.arange(len(lines))
     _room(axes, len(lines))
     _diamonds(axes, lines.published, y + 0.2, "black", markersize=5, zorder=3, label="published")
-    for verdict, (colour, marker) in VERDICTS.items():
+    for verdict, (colour, marker) in LOOKS.items():
         part, at = lines[lines.verdict == verdict], y[lines.verdict == verdict] + 0.2
         axes.errorbar(part.ours, at, xerr=_errors(part.ours, part.low, part.high), color=colour,
                       marker=marker, zorder=4, label=f"ours: {verdict}", **FOREST)
     for at, label, verdict in zip(y, lines.label, lines.verdict, strict=True):
-        _above(axes, at, label if verdict in VERDICTS else f"{label} (ours: {verdict})", 8)
+        _above(axes, at, label if verdict in LOOKS else f"{label} (ours: {verdict})", 8)
 
 
 def _room(axes: Axes, count: int) -> None:
@@ -308,7 +309,7 @@ def scale_curves(lines: pd.DataFrame, published: dict[str, float]) -> Figure:
         axes.axhline(100 * published[label], color="black", linewidth=1, linestyle="--",
                      label="published" if pd.notna(published[label]) else None)
         for (series, part), (colour, marker) in zip(
-                panel.groupby("series", sort=False), SWEEP, strict=False):
+                panel.groupby("series", sort=False), cycle(SWEEP), strict=False):
             part = part.sort_values("compute")
             errors = _errors(part.difference, part.low, part.high)
             axes.errorbar(part.compute / 1e12, 100 * part.difference,
@@ -341,7 +342,7 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
     _diamonds(row[0], 100 * lines.published, y + 0.2, "black", markersize=5,
               label="published under this attack")
     dashed = row[1].axvline(100 * lines.published.iloc[0], color="black", linewidth=1,
-                            linestyle="--", label="published under PGD")
+                            linestyle="--", label="published for the first line")
     for at, says in zip(y, lines.says, strict=True):
         _above(row[0], at, says, 7.5)
     known = [dashed] if pd.notna(lines.published.iloc[0]) else []

@@ -2,61 +2,64 @@
 
 import pandas as pd
 
-from tla.outcomes import Outcome
 from tla.params import Params, Reading
 from tla.report.pairs import shared
-from tla.report.published import FORMS, published_gain
-from tla.report.scale import Variants, interval, minus
+from tla.report.published import published_gain
+from tla.report.scale import VariantRows
 from tla.report.statistics import holm
+from tla.report.tables import interval, minus
 
 LEVEL = 0.05    # ours, of Holm's p: that of the intervals
-# What the poster calls an attack; all others are PGD.
-POSTER = {name: attack for attack, names in FORMS.items() for name in names}
 
 
-def gain_table(params: Params, rows: Variants) -> pd.DataFrame:
+def gain_table(params: Params, rows: VariantRows) -> pd.DataFrame:
     """The lines of every network in which it was asked what unequal treatment adds."""
     networks = params.variants.gain
     return pd.concat([gain_lines(network, params, rows) for network in networks])
 
 
-def gain_lines(network: str, params: Params, rows: Variants) -> pd.DataFrame:
+def gain_lines(network: str, params: Params, rows: VariantRows) -> pd.DataFrame:
     """A line per reading: TLA minus AT, and what that is more than under equal treatment.
 
-    Columns from `added` on say the latter, over the images that both readings have: under the same
-    attack, or from one attack to another where the networks are the same. added_holm is Holm's p
-    over the readings that switch on one treatment, or attack, alone.
+    added_holm is Holm's p over the readings that switch on one treatment, or attack, alone.
     """
     gain, lines = params.variants.gain[network], []
-    kinds = ["equal", *["alone"] * len(gain.alone), *["together"] * len(gain.together)]
-    fair = sides(gain.equal, rows)
-    for kind, reading in zip(kinds, gain.readings, strict=True):
-        tla, at = sides(reading, rows)
-        difference = minus(tla, at, reading.outcome)
-        same_networks = (reading.tla, reading.at) == (gain.equal.tla, gain.equal.at)
-        equal = minus(*fair, (gain.equal if same_networks else reading).outcome)
-        line = {"network": network, "kind": kind, "says": reading.says, "source": reading.source,
-                "outcome": reading.outcome,
-                "published": published_gain(params, attack_of(reading), "at"),
-                **interval(difference, tla, shared(params))}
-        if kind != "equal":
-            added = interval(difference - equal, tla, shared(params))
-            line |= {"added": added["difference"], "added_low": added["low"],
-                     "added_high": added["high"], "added_p": added["p"]}
-        lines.append(line)
+    for kind, readings in (("equal", [gain.equal]), ("alone", gain.alone),
+                           ("together", gain.together)):
+        for reading in readings:
+            line = {"network": network, "kind": kind} | gain_line(reading, params, rows)
+            if kind != "equal":
+                line |= added_line(reading, gain.equal, params, rows)
+            lines.append(line)
     table = pd.DataFrame(lines)
     alone = table.kind == "alone"
     return table.assign(added_holm=pd.Series(holm(table.added_p[alone]), table.index[alone]))
 
 
-def sides(reading: Reading, rows: Variants) -> tuple[pd.DataFrame, pd.DataFrame]:
+def gain_line(reading: Reading, params: Params, rows: VariantRows) -> dict:
+    """TLA minus AT as a reading has it, beside what is published under its attack."""
+    tla, at = sides(reading, rows)
+    return {"says": reading.says, "source": reading.source, "outcome": reading.outcome,
+            "published": published_gain(params, reading.outcome, "at"),
+            **interval(minus(tla, at, reading.outcome), tla, shared(params))}
+
+
+def added_line(reading: Reading, equal: Reading, params: Params, rows: VariantRows) -> dict:
+    """What a reading is more than equal treatment, over the images that both have.
+
+    Under the same attack, or from one attack to another where the networks are the same.
+    """
+    tla, at = sides(reading, rows)
+    same_networks = (reading.tla, reading.at) == (equal.tla, equal.at)
+    fair = minus(*sides(equal, rows), (equal if same_networks else reading).outcome)
+    found = interval(minus(tla, at, reading.outcome) - fair, tla, shared(params))
+    return {"added": found["difference"], "added_low": found["low"], "added_high": found["high"],
+            "added_p": found["p"]}
+
+
+def sides(reading: Reading, rows: VariantRows) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of TLA and of AT that a reading compares."""
     return rows[reading.tla]["tla"], rows[reading.at]["at"]
-
-
-def attack_of(reading: Reading) -> str:
-    """What the poster calls the attack of a reading."""
-    return POSTER.get(Outcome.parse(reading.outcome).attack, "PGD")
 
 
 def added(line: dict) -> dict[str, float]:
@@ -88,7 +91,6 @@ def network_facts(lines: pd.DataFrame) -> dict:
     resolved = (alone.added_low > 0) | (alone.added_high < 0)
     return {"lines": lines.to_dict("records"), "equal": equal.to_dict(), "most": most.to_dict(),
             "left": left, "same": alone[same].says.tolist(),
-            "resolved": alone[resolved].to_dict("records"),
-            "after_holm": alone[alone.added_holm < LEVEL].to_dict("records"),
-            "ours": [line for line in lines.to_dict("records")
-                     if line["source"].startswith("ours")]}
+            "resolved": alone[resolved].says.tolist(),
+            "after_holm": alone[alone.added_holm < LEVEL].says.tolist(),
+            "ours": lines[lines.source.str.startswith("ours")].says.tolist()}

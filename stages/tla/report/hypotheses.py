@@ -162,7 +162,8 @@ def load_studies(summary: Summary) -> dict[str, Params]:
     found = {name: load_study(path_of(name)) for name in studied(summary)}
     for data, names in summary.studies.items():
         for name in names:
-            if data not in ("any", source := found[name].data.source):
+            source = found[name].data.source
+            if data not in ("any", source):
                 raise UserError(f"{summary.config}: studies.{data}: {name} is a study of {source}")
     return found
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from tla.files import read_csv
+from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.tables import READING
 
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 FORMS = {"C&W": ("cw-50", "cw"), "MIM": ("mim-average", "mim")}     # the paper's own, the usual
+PGD = {"PGD": ("pgd", "pgd-restarts")}
 
 
 def short_run(params: Params) -> str:
@@ -59,13 +61,16 @@ def published(params: Params, figure: str) -> pd.DataFrame:
     return table.assign(outcome=outcomes, value=table.value / 100).explode("outcome")
 
 
-def published_gain(params: Params, attack: str, baseline: str) -> float:
+def published_gain(params: Params, outcome: str, baseline: str) -> float:
     """TLA's accuracy minus a baseline's under C&W, MIM or PGD, the long run; NaN if not published.
 
-    The one under PGD stands in the poster's text, the others are read off its bars.
+    outcome: ours of that attack. The gain under PGD stands in the poster's text, the others are
+    read off its bars.
     """
     table, name = of_data(params), baseline.upper()
-    if attack == "PGD":
+    ours = Outcome.parse(outcome).attack
+    attack = next((attack for attack, names in (FORMS | PGD).items() if ours in names), "")
+    if attack in PGD:
         said = (table.model == f"TLA - {name}") & table.attack.str.startswith("PGD-")
         return table.value[said].item() / 100 if said.any() else nan
     bars = table[(table.figure == "bars") & (table.attack == attack)].set_index("model").value

@@ -6,29 +6,13 @@ import pandas as pd
 from tla.params import Params
 from tla.report.pairs import shared
 from tla.report.published import published_gain
-from tla.report.statistics import paired_difference
-from tla.report.tables import Rows, accuracy_lines, of_seeds
+from tla.report.tables import Rows, accuracy_lines, interval, minus
 
-Variants = dict[str, Rows]      # rows by variant and model
+VariantRows = dict[str, Rows]      # rows by variant and model
 BASELINES = ("at", "alp")
 
 
-def minus(a: pd.DataFrame, b: pd.DataFrame, outcome: str) -> pd.Series:
-    """Outcome of a minus that of b, image by image. Raises ValueError for other images or seeds."""
-    if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
-        raise ValueError("rows that are set against each other are not of the same images")
-    return a[outcome] - b[outcome]
-
-
-def interval(values: pd.Series, rows: pd.DataFrame, shared: bool) -> dict[str, float | int]:
-    """`paired_difference` of values, one for each of the rows, where they are not empty."""
-    seen = values.notna()
-    seeds = of_seeds(values[seen], rows[seen], shared)
-    return paired_difference(seeds, shared) | {
-        "images": rows.idx[seen].nunique(), "seeds": len(seeds)}
-
-
-def accuracy_table(rows: Variants, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def accuracy_table(rows: VariantRows, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The compute and the accuracy of every model of every variant, a line per outcome."""
     lines = []
     for variant, models in rows.items():
@@ -47,7 +31,7 @@ def computed(cost: pd.DataFrame, model: str) -> int:
     return int(line.multiply_adds * (line.forward + line.backward) * line.steps)
 
 
-def scale_table(params: Params, rows: Variants, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def scale_table(params: Params, rows: VariantRows, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A line per series, variant and baseline: TLA's compute, accuracies and their difference."""
     scale, lines = params.variants.scale, []
     for series, names in scale.series.items():
@@ -64,7 +48,7 @@ def scale_table(params: Params, rows: Variants, costs: dict[str, pd.DataFrame]) 
     return pd.DataFrame(lines)
 
 
-def trend_table(params: Params, rows: Variants, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def trend_table(params: Params, rows: VariantRows, costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A line per series and baseline: by how much their difference grows with tenfold compute.
 
     It is the slope of least squares over the variants, of each image and seed; so it is a mean
@@ -95,17 +79,18 @@ def scale_facts(params: Params, lines: pd.DataFrame, trends: pd.DataFrame) -> di
     beyond: the authors' compute in units of the largest; steepest: the largest growth of a
     difference with tenfold compute that no interval excludes.
     """
-    largest, authors = lines.compute.max(), params.variants.scale.authors
-    settings = []
+    scale, largest = params.variants.scale, lines.compute.max()
+    settings, about = [], []
     for _, part in lines.groupby("variant", sort=False):
         by = {line["baseline"]: line for line in part.to_dict("records")}
         settings.append(by["at"] | {"against": [by[name] for name in BASELINES]})
+    for name in BASELINES:
+        published = published_gain(params, scale.outcome, name)
+        about.append(baseline_facts(lines, trends, name, published))
     return {"settings": settings, "span": largest / lines.compute.min(),
-            "beyond": authors / largest if authors else None,
+            "beyond": scale.authors / largest if scale.authors else None,
             "rising": [line for line in trends.to_dict("records") if line["low"] > 0],
-            "steepest": trends.high.max(),
-            "about": [baseline_facts(lines, trends, name, published_gain(params, "PGD", name))
-                      for name in BASELINES]}
+            "steepest": trends.high.max(), "about": about}
 
 
 def baseline_facts(lines: pd.DataFrame, trends: pd.DataFrame, baseline: str,

@@ -11,8 +11,8 @@ from tla.report.detection import SCORES, TASKS, auc_lines
 from tla.report.intact import read_table, table_path
 from tla.report.labels import attack_label, flagged, percent
 from tla.report.signs import SIGNS, masking_line
-from tla.report.tables import accuracy_lines, retrieval_line, withstood
-from tla.report.text import lookup, shown_outcomes
+from tla.report.tables import accuracy_lines, lookup, retrieval_line, withstood
+from tla.report.text import shown_outcomes
 from tla.train.methods import label
 
 OWN = "→ "      # marks the line of the model in the table
@@ -40,10 +40,10 @@ def standing_table(params: Params, name: str, metrics: dict[str, float]) -> str:
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
 
 
-def masked_models(params: Params) -> list[str]:
-    """Labels of the study's models that show a sign of gradient masking."""
+def masked_models(params: Params) -> list[str] | None:
+    """Labels of the study's models that show a sign of gradient masking; None if not measured."""
     if not table_path(params, "masking").exists():
-        return []
+        return None
     return [label(name, params) for name in flagged(read_table(params, "masking"))]
 
 

@@ -7,12 +7,10 @@ Means of few seeds can agree by luck; so no interval is narrower than the one fo
 networks, over images alone, and where seeds hardly matter it covers up to 99 %.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
-from scipy.stats import binomtest
 
 
 class Case(NamedTuple):
@@ -175,19 +173,6 @@ def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -
     above = good.sum(-1, keepdims=True) - good.cumsum(-1)
     with np.errstate(invalid="ignore"):     # without images of a kind it is NaN
         return (bad * (above + good / 2)).sum(-1) / (bad.sum(-1) * good.sum(-1))
-
-
-def mcnemar(difference: np.ndarray) -> float:
-    """Exact two-sided p of McNemar's test on differences in {-1, 0, 1}; 1 if none differ.
-
-    On shares of draws it is the sign test.
-    """
-    return _sign_test(int((difference > 0).sum()), int((difference < 0).sum()))
-
-
-@cache      # few pairs of counts come up, each often
-def _sign_test(ahead: int, behind: int) -> float:
-    return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
 
 
 def holm(p: list[float]) -> np.ndarray:

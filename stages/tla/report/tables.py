@@ -11,7 +11,7 @@ import pandas as pd
 
 from tla.outcomes import Outcome, draw_std, outcome_columns
 from tla.report.detection import SCORES, auc
-from tla.report.statistics import mcnemar, paired_difference, wilson
+from tla.report.statistics import paired_difference, wilson
 
 READING = "pgd-restarts_last"       # what comparisons are read by first
 Rows = dict[str, pd.DataFrame]      # by model
@@ -23,6 +23,11 @@ def by_model(rows: Rows, lines: Callable[..., Iterable[dict]], *settings) -> pd.
     for model, part in rows.items():
         found += [{"model": model} | line for line in lines(part, *settings)]
     return pd.DataFrame(found)
+
+
+def lookup(table: pd.DataFrame, *keys: str) -> dict[tuple, dict]:
+    """Lines of a table by the values of some columns."""
+    return {tuple(line[key] for key in keys): line for line in table.to_dict("records")}
 
 
 def accuracy_lines(rows: pd.DataFrame) -> Iterator[dict]:
@@ -65,27 +70,17 @@ def with_mismatch(outcomes: pd.DataFrame, rows: pd.DataFrame | None) -> pd.DataF
 
 
 def differences(outcomes: Rows, pairs: list[tuple[str, str]], shared: bool) -> pd.DataFrame:
-    """One line per pair and outcome that both have; `shared`: all seeds have the same images.
+    """One line per pair and outcome that both have, over the seeds that both have.
 
-    A pair is read on the seeds that both have. mcnemar_p is that of the seed where it is largest.
-    Raises ValueError where images do not match.
+    `shared`: all seeds have the same images. Raises ValueError where images do not match.
     """
     lines = []
     for model, baseline in pairs:
         a, b = of_both(outcomes[model], outcomes[baseline])
-        if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
-            raise ValueError(f"the rows of {model} and {baseline} are not of the same images")
         for outcome in outcome_columns(a):
-            if outcome not in b:
-                continue
-            gain = a[outcome] - b[outcome]
-            if not (seen := gain.notna()).any():
-                continue
-            seeds = of_seeds(gain[seen], a[seen], shared)
-            lines.append({
-                "model": model, "baseline": baseline, "outcome": outcome,
-                **paired_difference(seeds, shared), "mcnemar_p": max(mcnemar(d) for d in seeds),
-                "images": a.idx[seen].nunique(), "seeds": len(seeds)})
+            if outcome in b and (gain := minus(a, b, outcome)).notna().any():
+                lines.append({"model": model, "baseline": baseline, "outcome": outcome,
+                              **interval(gain, a, shared)})
     return pd.DataFrame(lines)
 
 
@@ -94,6 +89,21 @@ def of_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     seeds = set(a.seed) & set(b.seed)
     a, b = a[a.seed.isin(seeds)], b[b.seed.isin(seeds)]
     return a.reset_index(drop=True), b.reset_index(drop=True)
+
+
+def minus(a: pd.DataFrame, b: pd.DataFrame, outcome: str) -> pd.Series:
+    """Outcome of a minus that of b, image by image. Raises ValueError for other images or seeds."""
+    if not a[["seed", "idx"]].equals(b[["seed", "idx"]]):
+        raise ValueError("rows that are set against each other are not of the same images")
+    return a[outcome] - b[outcome]
+
+
+def interval(values: pd.Series, rows: pd.DataFrame, shared: bool) -> dict[str, float | int]:
+    """`paired_difference` of values, one for each of the rows, where they are not empty."""
+    seen = values.notna()
+    seeds = of_seeds(values[seen], rows[seen], shared)
+    return paired_difference(seeds, shared) | {
+        "images": rows.idx[seen].nunique(), "seeds": len(seeds)}
 
 
 def of_seeds(values: pd.Series, rows: pd.DataFrame, shared: bool) -> list[np.ndarray]:
@@ -126,7 +136,7 @@ def autoattack_line(suite: pd.DataFrame) -> list[dict]:
     return [line]
 
 
-DRAWN = ["model", "outcome", "accuracy", "draw_std", "draws", "images", "seeds"]
+DRAW_COLUMNS = ["model", "outcome", "accuracy", "draw_std", "draws", "images", "seeds"]
 
 
 def draws_lines(rows: pd.DataFrame) -> Iterator[dict]:

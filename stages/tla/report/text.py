@@ -27,7 +27,7 @@ from tla.report.pairs import headlined, pools
 from tla.report.published import forms, long_run, poster_auc, published, short_run
 from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
-from tla.report.tables import READING
+from tla.report.tables import READING, lookup
 from tla.report.tuning import read_trials, winners
 
 WORKS = {"both": "against both attackers", "neither": "against neither",
@@ -103,11 +103,6 @@ def sample_heads(params: Params, accuracy: pd.DataFrame) -> dict[str, str]:
         if said:
             heads[outcome] = f"{head} ({'; '.join(said)})"
     return heads
-
-
-def lookup(table: pd.DataFrame, *keys: str) -> dict[tuple, dict]:
-    """Lines of a table by the values of some columns."""
-    return {tuple(line[key] for key in keys): line for line in table.to_dict("records")}
 
 
 def results_table(params: Params, tables: dict[str, pd.DataFrame]) -> str:

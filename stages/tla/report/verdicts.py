@@ -14,8 +14,7 @@ from tla.report.labels import AUTHORS, outcome_label, p_value, percent, points
 from tla.report.ledger import EXPLORATORY, claim_lines, corrected, to_come
 from tla.report.scale import scale_facts
 from tla.report.signs import SIGNS
-from tla.report.tables import READING
-from tla.report.text import lookup
+from tla.report.tables import READING, lookup
 from tla.train.methods import label
 
 SUMMARY = "experiments/summary/params.yaml"
@@ -89,15 +88,12 @@ def group_facts(key: tuple, lines: list[dict], params: Params, differences: dict
     """
     topic, *pair = key
     called = ["chance" if name == "chance" else label(name, params) for name in pair]
-    said, autoattack = {}, None
+    said, attacked = {}, differences if topic == "attack" else {}
     for line in lines:
         said.setdefault(verdict_of(line), []).append(line["claim"])
-    if topic == "attack" and (found := differences.get((*pair, "autoattack_worst"))):
-        autoattack = {"ours": 100 * found["difference"], "low": 100 * found["low"],
-                      "high": 100 * found["high"], "images": found["images"],
-                      "seeds": found["seeds"]}
     return lines[0] | {"head": f"{' − '.join(called)}, {TOPICS[topic]}", "said": said,
-                       "verdict": verdict_of(lines[0]), "autoattack": autoattack,
+                       "verdict": verdict_of(lines[0]),
+                       "autoattack": attacked.get((*pair, "autoattack_worst")),
                        "masking": [name for name in called if name in signs]}
 
 
@@ -110,16 +106,17 @@ def unequal_facts(params: Params) -> dict:
     """What each unequal treatment in training adds to TLA minus AT, in each network; or nothing.
 
     same: those that ended in the very networks of equal treatment; resolved: how many of the others
-    Holm's correction leaves.
+    Holm's correction leaves; seeds: of one network or another.
     """
     if not params.variants.gain:
         return {}
     table = read_table(params, "gain")
-    trained = table[(table.kind == "alone") & (table.outcome == table.outcome.iloc[0])]
+    first = table.groupby("network").outcome.transform("first")
+    trained = table[(table.kind == "alone") & (table.outcome == first)]
     same = unmoved(trained)
-    return {"moved": trained[~same].to_dict("records"),
-            "same": list(dict.fromkeys(trained[same].says)),
-            "resolved": int((trained[~same].added_holm < LEVEL).sum())}
+    return {"moved": trained[~same].to_dict("records"), "same": trained[same].to_dict("records"),
+            "resolved": int((trained[~same].added_holm < LEVEL).sum()),
+            "seeds": sorted(trained.seeds.unique())}
 
 
 def scaled_facts(params: Params) -> dict:
