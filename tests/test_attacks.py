@@ -277,6 +277,19 @@ def test_every_loss_is_one_of_its_own(name, plain_attack, logits_fn, images):
     assert not torch.equal(*found)
 
 
+def test_logits_that_are_not_finite_on_the_way_stop_an_attack(logits_fn, images, plain_attack):
+    """Also where those of the images that it returns are."""
+    asked = []
+
+    def seldom(x):
+        asked.append(None)
+        return logits_fn(x) * (torch.nan if len(asked) == 4 else 1)
+
+    with pytest.raises(ValueError, match="not finite by attack step"):
+        run_attack(seldom, *images, plain_attack(), eps=EPS, convention="last", generator=seeded())
+    assert len(asked) < 10, "it stops soon after"
+
+
 @pytest.mark.parametrize("steps", [[20, 10], [5, 5], []], ids=str)
 def test_budgets_that_do_not_increase_are_refused(steps, plain_attack):
     with pytest.raises(ValidationError, match="steps"):

@@ -94,9 +94,10 @@ def test_the_regulariser_is_the_divergence_from_a_standard_normal_distribution(v
 def test_the_loss_is_that_of_one_draw_plus_the_weighted_divergence(vib, images):
     x, y = images
     values = METHODS["vib"].Parameters(lr=0.1, beta=0.3, draws=12)
-    loss, logs = METHODS["vib"].loss(vib, Batch(x, x, y, 0.1, None), values)
+    x_adv = (x + 0.2 * torch.rand_like(x)).clamp(0, 1)
+    loss, logs = METHODS["vib"].loss(vib, Batch(x, x_adv, y, 0.1, None), values)
     vib.drawn -= 1
-    mean, scale = vib.encode(x)
+    mean, scale = vib.encode(x_adv)
     found = vib.head(mean + scale * vib.training_noise(mean))
     expected = F.cross_entropy(found, y, label_smoothing=0.1)
     torch.testing.assert_close(loss, expected + 0.3 * divergence(mean, scale).mean())

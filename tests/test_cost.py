@@ -149,7 +149,8 @@ def test_without_a_benchmark_the_count_decides_nothing(study):
 
 @pytest.mark.parametrize(("low", "value", "high", "verdict"), [
     (1.1, 1.15, 1.2, "confirmed"), (1.1, 1.2, 1.3, "not resolved"),
-    (1.3, 1.4, 1.5, "contradicted")])
+    (1.3, 1.4, 1.5, "contradicted"), (0.7, 0.8, 0.9, "not resolved"),
+    (0.1, 0.15, 0.2, "contradicted")])
 def test_measured_time_decides_without_p(low, value, high, verdict, study):
     benchmark(low, value, high)
     table = ledger(SUMMARY, {"digits": study})

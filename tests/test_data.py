@@ -20,6 +20,7 @@ from tla.train.data import (
     VALIDATION,
     Dataset,
     Raw,
+    augment,
     split_parts,
 )
 
@@ -150,3 +151,35 @@ def test_parts_for_which_there_are_too_few_images_are_refused(changes, key, para
     raw = Raw(np.zeros((200, 1, 2, 2), np.uint8), np.arange(200) % 10, 255, 0)
     with pytest.raises(UserError, match=key):
         split_parts(raw, params.seeds, dataclasses.replace(params.data, **changes))
+
+
+# Crops and mirror images
+
+def pixels(n=600):
+    """Images of 2x3x4 whose values are all different, and none 0."""
+    return torch.arange(1.0, 24 * n + 1).view(n, 2, 3, 4)
+
+
+def test_a_crop_is_a_window_of_the_padded_image_anywhere_in_it():
+    x, seen = pixels(), set()
+    cropped = augment(x, 2, False, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x, [2] * 4)
+    for image, crop in zip(padded, cropped, strict=True):
+        places = [(top, left) for top in range(5) for left in range(5)
+                  if torch.equal(image[:, top:top + 3, left:left + 4], crop)]
+        assert len(places) >= 1     # of a corner of nothing there can be more
+        seen |= {places[0]}
+    assert len(seen) == 25
+
+
+def test_half_of_the_images_are_mirrored_from_left_to_right():
+    x = pixels()
+    flipped = augment(x, 0, True, torch.Generator().manual_seed(0))
+    kept = (flipped == x).flatten(1).all(1)
+    assert torch.equal(flipped[~kept], x[~kept].flip(-1))
+    assert 0.4 < kept.double().mean() < 0.6
+
+
+def test_images_are_left_alone_where_neither_is_asked_for():
+    x = pixels(3)
+    assert torch.equal(augment(x, 0, False, torch.Generator()), x)

@@ -207,15 +207,18 @@ def test_without_batch_norm_each_image_has_one_pass(batch, model):
 
 def test_tla_mines_in_evaluation_mode_and_trains_in_training_mode(batch, model):
     """Of a network with batch norm, whose features are others in the two."""
-    modes = []
+    modes, passes = [], []
 
-    def note(module, _):
+    def note(module, images):
         modes.append((torch.is_grad_enabled(), module.training))
+        if torch.is_grad_enabled():
+            passes.append(len(images[0]))
 
     model.body.append(torch.nn.BatchNorm1d(model.head.in_features, dtype=batch.x.dtype))
     model.train().register_forward_pre_hook(note)
     loss_of("tla", model, batch, lambda1=1.5, lambda2=0.2, margin_twin=0.1, margin_class=0.1)
     assert set(modes) == {(False, False), (True, True)}
+    assert passes == [len(batch.x)] * 4, "each of the four has the statistics of its own batch"
     assert model.training
 
 
@@ -297,7 +300,7 @@ def test_kurakin_training_images_are_one_step_of_size_eps_from_the_image(logits_
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.6])
-@pytest.mark.parametrize("method", ["at", "alp", "at-norm", "tla", "tla-sa"])
+@pytest.mark.parametrize("method", ["at", "alp", "at-norm", "tla", "tla-sa", "vib"])
 def test_other_training_images_raise_the_smoothed_cross_entropy_from_a_random_start(
         method, smoothing, logits_fn, images):
     x_adv = training_images(method, logits_fn, images, smoothing)
@@ -480,11 +483,53 @@ def test_steps_of_training_follow_eps_in_the_ramp_too(eps, share, small, dataset
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_weight_decay_acts_on_kernels_only(optimizer, network, params):
-    train = dataclasses.replace(params.train, optimizer=optimizer, weight_decay=0.01)
+def test_every_weight_is_trained_and_decay_acts_on_kernels_only(optimizer, network, params):
+    train = dataclasses.replace(params.train, optimizer=optimizer, weight_decay=0.01, momentum=0.7)
+    trained = []
     for group in make_optimizer(network, train, 0.1).param_groups:
+        assert group["lr"] == 0.1 and group.get("momentum", 0.7) == 0.7
         for parameter in group["params"]:
+            trained.append(id(parameter))
             assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0)
+    assert sorted(trained) == sorted(map(id, network.parameters()))
+
+
+def test_labels_are_smoothed_in_the_loss_and_in_the_attack(small, dataset, monkeypatch):
+    trainer, seen = trainer_of("at", small({"train.label_smoothing": 0.3}), dataset), set()
+    loss = METHODS["at"].loss
+
+    def noted(model, batch, weights):
+        seen.add(batch.smoothing)
+        return loss(model, batch, weights)
+
+    monkeypatch.setattr(METHODS["at"], "loss", noted)
+    trainer.epoch()
+    assert seen == {0.3} and trainer._adversary(0).smoothing == 0.3
+
+
+def test_the_batch_is_of_cropped_and_mirrored_images(small, dataset, monkeypatch):
+    trainer, seen = trainer_of("um", small({"train.crop_padding": 1, "train.flip": True}),
+                               dataset), []
+    loss = METHODS["um"].loss
+
+    def noted(model, batch, weights):
+        seen.append(batch.x)
+        return loss(model, batch, weights)
+
+    monkeypatch.setattr(METHODS["um"], "loss", noted)
+    monkeypatch.setattr("tla.train.training.augment", lambda x, padding, flip, generator:
+                        torch.full_like(x, padding + 0.5 * flip))
+    trainer.epoch()
+    assert all((x == 1.5).all() for x in seen) and seen
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_forward_passes_are_in_the_precision_of_the_parameters(precision, small, dataset):
+    trainer = trainer_of("at", small({"train.precision": precision}), dataset)
+    with trainer._precision():
+        assert torch.is_autocast_enabled("cpu") == (precision == "bfloat16")
+    trainer.epoch()
+    assert {p.dtype for p in trainer.network.parameters()} == {torch.float32}
 
 
 STEP = """
@@ -540,29 +585,6 @@ def test_same_seed_trains_the_same_bytes(name, small, dataset, train, tmp_path):
 def test_another_seed_trains_other_weights(small, train):
     a, b = (train("at", small(), seed)[0] for seed in (0, 1))
     assert not same_weights(a.state_dict(), b.state_dict())
-
-
-@pytest.mark.parametrize("stopped_after", [1, 2, 3])
-@pytest.mark.parametrize("name", ["at", "tla-b20"])
-def test_a_stopped_training_continues_to_the_same_bits(name, stopped_after, small, dataset, train):
-    params = small({"train.validate_every": 1, "train.crop_padding": 1, "train.flip": True})
-    whole, log = train(name, params)
-    stopped = trainer_of(name, params, dataset)
-    for _ in range(stopped_after):
-        stopped.epoch()
-    Resume("work", training_key(params, name, 0), seconds=0).keep(stopped.state)
-    continued, continued_log = train(name, params)
-    assert same_weights(whole.state_dict(), continued.state_dict())
-    assert log == continued_log
-
-
-def test_a_stopped_training_of_other_parameters_is_not_continued(small, dataset, train):
-    params, others = small(), small({"methods.at.lr": 0.5})
-    whole, _ = train("at", params)
-    stopped = trainer_of("at", others, dataset)
-    stopped.epoch()
-    Resume("work", training_key(others, "at", 0), seconds=0).keep(stopped.state)
-    assert same_weights(train("at", params)[0].state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize(("scores", "chosen"), [

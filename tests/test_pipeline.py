@@ -149,17 +149,23 @@ def settings_of(stage):
 @pytest.mark.parametrize("stage", sorted(set(DEFINED) - {"prepare", "resolve", "train", "vary"}))
 def test_a_stage_lists_the_sections_it_reads(stage):
     listed = {key.split(".")[0] for key in settings_of(stage)}
-    lowest = "report" if stage in ("compare", "report") else "measure"
-    files = [file for file in closure(script(stage)) if floor(file) in (None, lowest)]
-    templates = [path for path in code_named(stage) if path.suffix == ".md"]
-    read = set()
-    for file in {*files, *templates} - NEUTRAL:
-        read |= set(re.findall(r"\bparams\.(\w+)", file.read_text()))
     sections = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     # Shared code reads what other stages need; a stage must list what its own script reads.
     own = set(re.findall(r"\bparams\.(\w+)", script(stage).read_text())) & sections
     assert own - {"config", "root", "tune"} <= listed
-    assert listed <= sections and (read & sections or stage == "transfer")
+    assert listed <= sections
+
+
+@pytest.mark.parametrize("stage", ["compare", "report"])
+def test_a_report_lists_the_sections_that_its_library_and_templates_read(stage):
+    listed, read = {key.split(".")[0] for key in settings_of(stage)}, set()
+    files = [file for file in closure(script(stage)) if floor(file) in (None, "report")]
+    templates = [path for path in code_named(stage) if path.suffix == ".md"]
+    for file in {*files, *templates} - NEUTRAL:
+        read |= set(re.findall(r"\bparams\.(\w+)", file.read_text()))
+    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    reached = {"model", "train"}    # a change of these changes rows and logs
+    assert (read & sections) - {"config", "root", "tune"} - listed <= reached
 
 
 def test_every_section_of_the_parameters_is_read_by_some_stage():
@@ -169,20 +175,8 @@ def test_every_section_of_the_parameters_is_read_by_some_stage():
     assert sections - {"root", "config", "tune", "cache_models"} == listed    # these are no stage's
 
 
-def test_no_stage_that_measures_one_model_depends_on_mining():
-    listed = {name for name, stage in DEFINED.items() for entry in stage.get("params", [])
-              for keys in entry.values() if "mining" in keys}
-    assert listed == {"resolve", "compare", "report"}
-
-
-def test_the_lists_of_the_graph_are_the_models_of_the_study():
-    text = (ROOT / "dvc.yaml").read_text()
-    assert graph.graph_of(text, load_params(ROOT / "params.yaml")) == text
-    assert len(text.splitlines()) < 300
-
-
-def test_every_stage_says_what_it_does():
-    assert all(stage.get("desc") for stage in DEFINED.values())
+def test_the_graph_is_short():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 300
 
 
 PLOTS = [item for entry in GRAPH["plots"] for item in entry.items()]
@@ -307,11 +301,6 @@ def test_a_weight_of_tla_retrains_every_pool(today, tmp_path):
     stale = rerun(today, under({"methods.tla.lambda1": 0.123}, tmp_path / "x"))
     assert stale == about("tla", "tla-b1", "tla-b30", "tla-b100", "tla-b1000") | {
         "resolve", "represent@tla", *SUMMARIES}
-
-
-def test_another_learning_rate_of_a_method_retrains_only_that_method(today, tmp_path):
-    stale = rerun(today, under({"methods.alp.lr": 0.123}, tmp_path / "x"))
-    assert stale == about("alp") | {"resolve", "represent@alp", *SUMMARIES}
 
 
 def test_another_optimiser_retrains_every_model(today, tmp_path):

@@ -171,6 +171,15 @@ def test_parts_are_the_whole(n, size):
     assert sum(means) / size == pytest.approx((n - 1) / 2)
 
 
+def test_ranks_that_have_done_different_numbers_of_epochs_stop(monkeypatch):
+    done = torch.tensor([1, 1])
+    monkeypatch.setattr(Part, "gather", lambda self, rows, n: done)
+    Part(0, 2, 8).agree(1, torch.device("cpu"))
+    done[1] = 2
+    with pytest.raises(UserError, match="data/unfinished: is not the same for all processes"):
+        Part(0, 2, 8).agree(1, torch.device("cpu"))
+
+
 def main():
     """A rank: the stage, and every case; then one fails while the other waits for it."""
     with ranks.together():

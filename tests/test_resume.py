@@ -3,13 +3,12 @@
 import copy
 import gc
 import weakref
-from io import BytesIO
 
 import pytest
 import torch
 
 from tla.train.data import TRAIN, VALIDATION, Dataset, Split
-from tla.train.resume import DIGEST, Resume
+from tla.train.resume import Resume
 from tla.train.training import Trainer, train_model
 
 
@@ -133,29 +132,3 @@ def test_a_trainer_that_nobody_needs_is_gone_at_once(params, name):
         assert left() is None
     finally:
         gc.enable()
-
-
-def of_other_shapes(path):
-    """A state whose weights have another shape, saved as PyTorch does."""
-    kept = torch.load(BytesIO(path.read_bytes()[DIGEST:]), weights_only=True)
-    kept["state"]["network"]["head.weight"] = torch.zeros(3, 3)
-    torch.save(kept, path)
-
-
-@pytest.mark.parametrize("damage", [
-    of_other_shapes, lambda path: path.write_bytes(b""),
-    lambda path: path.write_bytes(path.read_bytes()[:-100]),
-    lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"),
-    lambda path: path.write_bytes(b"no state")], ids=["shapes", "empty", "cut", "bit", "text"])
-def test_a_damaged_state_is_discarded_with_a_warning_and_its_work_done_again(
-        damage, params, capsys):
-    whole, _ = train_model(Trainer(params, "um", 0, 0, Pixels()), Resume("whole", "key"), iter)
-    stopped, resume = Trainer(params, "um", 0, 0, Pixels()), Resume("x", "key", seconds=0)
-    stopped.epoch()
-    resume.keep(stopped.state)
-    damage(resume.path)
-    again, log = train_model(Trainer(params, "um", 0, 0, Pixels()), Resume("x", "key"), iter)
-    assert torch.equal(weights(whole), weights(again)) and len(log) == 3
-    assert capsys.readouterr().err == f"{resume.path}: is damaged and not used; its work is done " \
-                                      "again\n"
-    assert not resume.path.exists()

@@ -46,9 +46,9 @@ def test_every_make_command_of_a_page_is_a_target(page):
 
 def test_the_workflow_runs_targets_of_make_on_push_and_pull_request():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
-    assert workflow[True] == ["push", "pull_request"]       # YAML reads the key `on` as true
-    runs = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
-    assert runs == ["chromium --version && chromedriver --version", "make test", "make gate"]
+    assert {"push", "pull_request"} <= set(workflow[True])  # YAML reads the key `on` as true
+    runs = {step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step}
+    assert {"make test", "make gate"} <= runs
     assert {"test", "gate"} <= targets()
 
 

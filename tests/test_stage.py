@@ -280,18 +280,6 @@ def test_a_fit_network_is_in_evaluation_mode_and_that_of_its_file(study):
         assert not network.training and network.head.bias[0] == shifted
 
 
-@UNFIT
-def test_evaluation_refuses_an_unfit_network_before_it_attacks_it(
-        change, words, study, spoil, monkeypatch):
-    study.stage()
-    path = "data/digits/models/at/seed-1.safetensors"
-    spoil(path, change)
-    attacked = attacked_seeds(monkeypatch)
-    with pytest.raises(UserError, match=f"^{path}: the model .*{words}"):
-        evaluate.main(["params.yaml", "--model", "at"])
-    assert 1 not in attacked
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_evaluation_refuses_an_unfit_network_before_the_first_attack_on_any_seed(
         seed, study, spoil, monkeypatch):

@@ -11,7 +11,6 @@ from tla.report.statistics import (
     auc_difference,
     holm,
     margin_p,
-    mcnemar,
     paired_difference,
     weighted_auc,
     wilson,
@@ -117,9 +116,26 @@ def test_where_seeds_agree_it_is_the_interval_of_a_mean_over_images(seeds):
     assert result["high"] - result["low"] == pytest.approx(2 * 1.96 * 0.5 / 40, rel=0.01)
 
 
-def test_mcnemar_is_the_binomial_test_of_the_images_that_differ():
-    assert mcnemar(np.array([1] * 9 + [-1] + [0] * 500)) == pytest.approx(2 * 11 / 1024)
-    assert mcnemar(np.zeros(10)) == 1
+def test_what_seeds_and_images_add_is_summed():
+    """Images are half a point apart, each alike in every seed, and seeds a tenth."""
+    images, seeds = np.tile([-0.5, 0.5], 50), np.array([0, 0.1, 0.2])
+    found = paired_difference([seed + images for seed in seeds], shared=True)
+    expected = seeds.var(ddof=1) / 3 + images.var(ddof=1) / 100
+    assert found["standard_error"] == pytest.approx(np.sqrt(expected))
+
+
+def test_what_an_image_is_worth_in_every_seed_is_not_averaged_away():
+    """Where seeds have the same mean, the interval is the t interval of the images' means."""
+    rng = np.random.default_rng(3)
+    d = rng.normal(size=60) + rng.normal(size=(3, 60))
+    d += 0.1 - d.mean(1, keepdims=True)
+    found, theirs = paired_difference(list(d), True), ttest_1samp(d.mean(0), 0)
+    interval = theirs.confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_a_difference_without_any_spread_is_certain():
+    assert paired_difference([np.ones(80)] * 3, shared=True)["p"] == 0
 
 
 def test_holm_by_hand():
@@ -250,6 +266,26 @@ def test_scores_of_one_image_are_drawn_together():
         gains.append(found["difference"])
         errors.append(found["standard_error"])
     assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.12)
+
+
+def test_images_that_are_worth_as_much_in_every_seed_count_once():
+    """One model's scores hang on the image, alike in four seeds; the other's are noise."""
+    rng, n, gains, errors = np.random.default_rng(11), 150, [], []
+    for repetition in range(150):
+        wrong, own = rng.random(n) < 0.4, rng.normal(size=n)
+        a, b = ([Case(wrong, k * own + 0.05 * rng.normal(size=n) - wrong, np.arange(n))
+                 for _ in range(4)] for k in (1.0, 0.0))
+        found = auc_difference(a, b, True, 40, repetition)
+        gains.append(found["difference"])
+        errors.append(found["standard_error"])
+    assert np.mean(errors) == pytest.approx(np.std(gains), rel=0.2)
+
+
+def test_seeds_may_lack_images_that_others_have():
+    """Of images that fool one network and not the other, each seed has its own."""
+    rng = np.random.default_rng(2)
+    cases = [scored(rng, n, 1.0) for n in (40, 60)]
+    assert auc_difference(cases, cases, True, 20, 0)["difference"] == 0
 
 
 def test_a_clear_gain_in_auc_is_resolved():
