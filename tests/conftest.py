@@ -67,6 +67,16 @@ def plain_attack():
     return lambda **changes: Attack(**base | changes)
 
 
+def seeded(seed=0):
+    """A generator of random numbers."""
+    return torch.Generator().manual_seed(seed)
+
+
+def unchanged(x):
+    """No augmentation."""
+    return x
+
+
 def some_digits(n):
     """The first n digits in float64, with their classes."""
     raw = digits()
@@ -134,3 +144,10 @@ def dataset(params, tmp_path):
     """200 digits, split into the folds of params.yaml."""
     prepare_digits(tmp_path, params)
     return Dataset(tmp_path, params, torch.device("cpu"))
+
+
+@pytest.fixture
+def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
+    """A study of 200 digits in an empty folder, in which stages run at once."""
+    from small_study import SmallStudy  # it imports from here
+    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)

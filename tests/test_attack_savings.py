@@ -4,16 +4,13 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from conftest import seeded
 
 from tla.measure.engine import LOSSES, run_attack, toward
 from tla.params import Attack
 from tla.train.pgd import pgd_linf, random_start
 
 BUDGETS = [5, 50, 300]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def plain(logits_fn, x, y, *, eps, rel_step_size, steps, loss, random_init=False, restarts=1,

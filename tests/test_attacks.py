@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import PARAMS
+from conftest import PARAMS, seeded
 from pydantic import ValidationError
 from torch.nn import functional as F
 
@@ -17,10 +17,6 @@ EPS = 0.15
 SUITE = {name: attack for name, attack in load_params(PARAMS).evaluate.attacks.items()
          if isinstance(attack, Attack)}
 NAMES = ["pgd_linf", *SUITE]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def known_attack(name, **changes):

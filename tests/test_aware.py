@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import seeded
 from small_study import logits
 
 from tla.measure import aware
@@ -36,10 +37,6 @@ by_score = pytest.mark.parametrize("name", SCORES)
 
 def settings(covariance="diag", halvings=3):
     return Detect([1.0, 1.5], 0.1, 8, 3, 4, covariance, Aware(20, [1.0, 1.5], halvings))
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

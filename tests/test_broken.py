@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_study import Answers, SmallStudy
+from small_study import Answers
 
 import evaluate
 from tla.files import read_arrays, read_rows, write_arrays
@@ -18,11 +18,6 @@ from tla.train.bottleneck import Bottleneck
 from tla.train.data import TEST
 
 EPS, ROUNDING = 0.15, 0.51 / 255
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 def kept_of(study, changes=None):

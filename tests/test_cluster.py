@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_study import SmallStudy
 
 from tla import workers
 from tla.params import UserError
@@ -52,11 +51,6 @@ def address(tmp_path_factory):
 def cluster(address, monkeypatch):
     monkeypatch.setenv(CLUSTER, address)
     return address
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 # Pieces of work

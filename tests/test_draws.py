@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import seeded
 from pyautoattack import AutoAttack as Package
 from small_study import Answers
 from torch import nn
@@ -26,10 +27,6 @@ from tla.train.models import Classifier
 from tla.train.pgd import cross_entropy, input_gradient, pgd_linf, random_start
 
 EPS, EXACT = 0.1, Precision("float32", 0)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

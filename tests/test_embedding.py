@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import seeded
 from small_study import logits
 
 from tla.measure import embedding
@@ -16,10 +17,6 @@ from tla.train.pgd import cross_entropy, pgd_linf, random_start
 
 EPS = 0.15
 SETTINGS = Detect([1.0, 1.5], 0.1, 5, 3, 4, "diag", Aware(9, [1.0], 1))
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from math import inf
 
 import pandas as pd
 import pytest
-from small_study import SmallStudy
 from torch import nn
 
 import evaluate
@@ -15,11 +14,6 @@ from tla.measure.suite import transfer_columns
 from tla.outcomes import outcome_columns
 from tla.params import Attack
 from tla.train.data import TEST, TRAIN
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PARAMS
-from small_study import NAMES, SmallStudy
+from small_study import NAMES
 from test_params import refusal
 from test_report import MODELS, TEMPLATE, write_random_rows
 
@@ -55,11 +55,6 @@ def test_the_first_seeds_are_taken(make_params):
 
 
 # Stages of the model
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-
 
 def test_its_networks_are_the_first_of_those_with_all_seeds(study):
     found = {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import PARAMS
 from safetensors.torch import save_file
-from small_study import NAMES, SmallStudy, edit
+from small_study import NAMES, edit
 
 import evaluate
 import transfer
@@ -179,11 +179,6 @@ def test_the_code_of_a_measurement_is_its_module_and_all_it_imports(module, libr
 
 
 # A study
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-
 
 @pytest.fixture
 def measured(study):

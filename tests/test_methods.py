@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PARAMS
+from conftest import PARAMS, seeded, unchanged
 from torch.nn import functional as F
 
 from tla.params import UserError
@@ -28,15 +28,6 @@ MODELS = ["um", "at", "alp", "kurakin", "trades", "mma", "vib", "at-norm", "tla-
 SMALL = {"models": MODELS, "model.widths": [16, 8], "train.batch": 32, "train.epochs": 3,
          "train.validate_every": 10, "attack.steps": 3, "attack.rel_step_size": 0.4}
 TLA_OFF = {"methods.tla.lambda1": 0.0, "methods.tla.lambda2": 0.0}
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def unchanged(x):
-    """No augmentation."""
-    return x
 
 
 @pytest.fixture

@@ -4,13 +4,10 @@ import math
 
 import pytest
 import torch
+from conftest import seeded, unchanged
 
 from tla.params import UserError
 from tla.train.mining import Miner, hardest_negative
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def circle(*degrees):
@@ -67,11 +64,6 @@ def test_a_pool_of_the_anchors_class_alone_has_no_negative():
     pool, pool_y = circle(0, 10, 20), torch.tensor([2, 2, 2])
     _, found = hardest_negative(circle(0, 5), torch.tensor([2, 1]), pool, pool_y)
     assert found.tolist() == [False, True]
-
-
-def unchanged(x):
-    """No augmentation."""
-    return x
 
 
 def labelled(n=60, classes=5):

@@ -4,15 +4,12 @@ import copy
 
 import pytest
 import torch
+from conftest import seeded
 from torch.nn import functional as F
 
 from tla.train.pgd import robust
 
 EPS = 0.15
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def loss_by_hand(name, logits, label):

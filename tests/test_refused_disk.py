@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import PARAMS
 from refusals import ended, refusal, tree
-from small_study import SmallStudy, edit
+from small_study import edit
 from test_report import SCORED, write_random_rows
 
 import claims
@@ -66,10 +66,9 @@ def fail(monkeypatch):
 
 
 @pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
+def study(study, monkeypatch):
     """A small study whose trainings take three epochs, one after the other."""
-    found = SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-    found.train(found.params({
+    study.train(study.params({
         "train.epochs": 3, "attack.steps": 1, "mining.batch": 20, "tune.trials": 1,
         "tune.space": {"at": [{"methods.at.lr": 0.01}]},
         "variants": {"part": "test", "attacks": {"fgsm": 5}, "scale": None, "gain": None,
@@ -84,7 +83,7 @@ def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
 
     for script in (train, tune):
         monkeypatch.setattr(script, "map_parallel", one_by_one)
-    return found
+    return study
 
 
 AT = ["params.yaml", "--model", "at"]

@@ -10,7 +10,7 @@ import torch
 from refusals import refusal
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_study import SmallStudy, edit
+from small_study import edit
 
 import evaluate
 import prepare
@@ -30,10 +30,9 @@ RETRAIN = "; retrain it with dvc repro$"
 
 
 @pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    found = SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-    found.train(found.params())
-    return found
+def study(study):
+    study.train(study.params())
+    return study
 
 
 def flip(path):

@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_study import SmallStudy, edit
+from small_study import edit
 
 import away
 import evaluate
@@ -34,11 +34,6 @@ from tla.train.training import Trainer
 ROOT = Path(__file__).parents[1]
 FEWER = {"train.epochs": 3, "train.validate_every": 2, "mining.batch": 20,
          "evaluate.attacks.autoattack.batch": 2}
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 class Stopped(BaseException):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_study import SmallStudy, edit
+from small_study import edit
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import represent
@@ -25,11 +25,6 @@ from tla.train.methods import load_study
 from tla.train.stored import packed, read_tensors
 
 AT = Path("reports/digits/represent/at")
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_study import NAMES, SmallStudy
+from small_study import NAMES
 
 import evaluate
 import represent
@@ -60,10 +60,9 @@ LAYERS = {"body.1": "first", "body.3": "second", "head": "last"}
 
 
 @pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    found = SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-    found.train(found.params())
-    return found
+def study(study):
+    study.train(study.params())
+    return study
 
 
 @pytest.fixture

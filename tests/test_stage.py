@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from small_study import CPU, Answers, SmallStudy
+from small_study import CPU, Answers
 
 import evaluate
 import represent
@@ -17,12 +17,6 @@ from tla.measure.stage import Job
 from tla.measure.suite import clean_columns
 from tla.params import UserError
 from tla.train.data import TEST, TRAIN, VALIDATION
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
-
 
 # Sizes
 

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from small_study import NAMES, SmallStudy, logits
+from small_study import NAMES, logits
 
 import transfer
 from tla.files import read_rows
@@ -13,11 +13,6 @@ from tla.measure.stage import Stage
 from tla.measure.suite import transfer_columns
 from tla.train.chance import stream
 from tla.train.data import TEST
-
-
-@pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    return SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
 
 
 def test_images_are_made_on_the_first_seed_and_judged_by_every_model_on_the_second(study):

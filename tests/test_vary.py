@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_study import SmallStudy
 
 import train
 import vary
@@ -30,8 +29,7 @@ CHANGES = {"train.epochs": 2, "train.validate_every": 1, "mining.batch": 16, "at
 
 
 @pytest.fixture
-def study(dataset, write_params, raw_params, network, monkeypatch, tmp_path):
-    study = SmallStudy(dataset, write_params, raw_params, network, monkeypatch, tmp_path)
+def study(study, monkeypatch):
     monkeypatch.setattr(train, "map_parallel", study._one_by_one)
     return study
 
