@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def claim(**changes):
 
 def summary_of(*claims, studies=("digits",), beside=()):
     """A summary whose MNIST studies are these; no study has CIFAR-10."""
-    return Summary(config="experiments/summary/params.yaml", level=0.05,
+    return Summary(config="experiments/summary/params.yaml", level=0.05, looks={},
                    studies={"mnist": list(studies), "cifar10": []}, beside=list(beside),
                    claims=list(claims))
 
@@ -266,6 +267,21 @@ def test_holm_is_within_a_study():
     assert table.verdict.tolist() == ["confirmed"] * 3 + ["not run"]
     of_two, alone = 0.4 * stats.t.ppf([1 - 0.05 / 2 / 2, 1 - 0.05 / 2], 4)
     assert table.resolvable_corrected[:3].tolist() == pytest.approx([of_two, of_two, alone])
+
+
+def test_a_study_that_was_looked_at_twice_has_twice_the_p(study):
+    """0.04, 0.03 and 0.5 at the first look."""
+    claims = [claim(), claim(id="C98", primary="cw_last", secondary=[]),
+              claim(id="C97", baseline="alp", primary="cw_last", secondary=[])]
+    once = summary_of(*claims)
+    twice = replace(once, looks={"digits": 2})
+    found, first = (headline(ledger(summary, {"digits": study})) for summary in (twice, once))
+    assert first.p_holm.tolist() == pytest.approx([0.04, 0.03, 0.5])
+    assert found.p_holm.tolist() == pytest.approx([0.08, 0.06, 1.0])
+    assert set(found.verdict) == {"not resolved"} and set(first.verdict) != {"not resolved"}
+    wide = 0.4 * stats.t.ppf(1 - 0.05 / 2 / 6, 4)
+    assert found.resolvable_corrected.tolist() == pytest.approx([wide, wide, 2 * wide])
+    assert found.uncorrected.tolist() == first.uncorrected.tolist()
 
 
 def test_a_comparison_still_to_come_counts_as_one_without_effect(study):

@@ -108,8 +108,8 @@ def test_the_table_is_per_training_image_and_of_at():
 CLAIM = Claim(id="C25", data="any", says="training takes about as long as AT", kind="cost",
               model="tla", baseline="at", published=None, source="README", primary=TIMED,
               secondary=[COUNTED], equal_within=25)
-SUMMARY = Summary(config="experiments/summary/params.yaml", level=0.05, studies={"any": ["digits"]},
-                  beside=[], claims=[CLAIM])
+SUMMARY = Summary(config="experiments/summary/params.yaml", level=0.05, looks={},
+                  studies={"any": ["digits"]}, beside=[], claims=[CLAIM])
 
 
 @pytest.fixture

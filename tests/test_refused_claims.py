@@ -94,6 +94,8 @@ WRONG = {
     "no reading there": (C01, "primary", "pgd_77_last", "C01: primary: mnist-.* has no"),
     "no model there": (C01, "model", "tla-b7", "C01: primary: mnist-.* has no .* of tla-b7"),
     "a level of one": (None, "level", 1.0, "level: .*less than 1"),
+    "a single look": (None, "looks", {"mnist-small": 1}, "looks.mnist-small: .*equal to 2"),
+    "looks at no study": (None, "looks", {"mnist": 2}, "looks: 'mnist' is none of the studies"),
     "another file": (None, "config", "params.yaml", "config: input should be 'experiments/summ"),
     "an unknown section": (None, "study", [], "study: unexpected keyword"),
     "no claims": (None, "claims", [], "claims: .*at least 1"),

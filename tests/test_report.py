@@ -635,7 +635,7 @@ def test_a_bound_that_rounds_to_zero_is_on_its_side_of_zero_in_report_and_ledger
     path = Path("reports", "digits", "tables", "differences.csv")
     pd.read_csv(path).assign(seeds=2).to_csv(path, index=False)     # one seed settles nothing
     seal(path.parent)
-    summary = Summary(config="experiments/summary/params.yaml", level=0.05,
+    summary = Summary(config="experiments/summary/params.yaml", level=0.05, looks={},
                       studies={"mnist": ["digits"]}, beside=[], claims=claims)
     table = ledger(summary, {"digits": study.params})
     assert table.verdict.tolist() == ["confirmed", "contradicted"]

@@ -47,7 +47,7 @@ def study(params, tmp_path, monkeypatch):
         accuracy.to_csv(folder / "accuracy.csv", index=False)
         pd.DataFrame(columns=AUC).to_csv(folder / "auc-differences.csv", index=False)
         seal(folder)
-        summary = Summary(config="experiments/summary/params.yaml", level=0.05,
+        summary = Summary(config="experiments/summary/params.yaml", level=0.05, looks={},
                           studies={"mnist": ["digits"] if own else []}, beside=["digits"],
                           claims=list(claims))
         monkeypatch.setattr(verdicts, "load_summary", lambda path: summary)

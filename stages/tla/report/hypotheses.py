@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from tla.outcomes import Outcome
 from tla.params import (
     CHECKED,
+    Integer,
     Name,
     OpenFraction,
     Params,
@@ -117,11 +118,13 @@ def repeated(names: list[str]) -> list[str]:
 class Summary:
     """The claims, our studies of each data set, and studies of other data that stand beside.
 
-    A corrected p below `level` settles a claim.
+    A corrected p below `level` settles a claim. `looks`: how often the comparisons of a study were
+    tested where that is more than once, as after some of its seeds; p counts so often.
     """
 
     config: Literal["experiments/summary/params.yaml"]
     level: OpenFraction
+    looks: dict[Name, Annotated[Integer, Field(ge=2)]]
     studies: dict[Data, Studies]
     beside: Studies
     claims: Annotated[list[Claim], Field(min_length=1)]
@@ -129,6 +132,8 @@ class Summary:
     def __post_init__(self):
         if twice := repeated([claim.id for claim in self.claims]):
             raise ValueError(f"claims: the id {twice[0]} stands twice")
+        if unknown := sorted(self.looks.keys() - set(sum(self.studies.values(), []))):
+            raise ValueError(f"looks: {unknown[0]!r} is none of the studies")
         for claim in self.claims:
             own = self.studies.get(claim.data, [])
             if unknown := sorted(claim.not_measured.keys() - set(own)):

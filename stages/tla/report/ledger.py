@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 
 from tla.params import Params, UserError
@@ -167,6 +168,7 @@ def unread(summary: Summary, table: pd.DataFrame) -> dict[str, list[str]]:
 def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     """The ledger with Holm's p over the primary readings of each study, and verdicts by it.
 
+    Of a study that was looked at several times p is multiplied by their number (Bonferroni).
     A comparison still to come counts as one with p = 1, so that its own p can unsettle no verdict.
     A claim that is the comparison of another takes that one's p and is not counted. resolvable:
     half an interval's width, the difference that would have been told from none;
@@ -179,8 +181,10 @@ def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     p_holm, missing = pd.Series(math.nan, table.index), to_come(summary)
     comparisons = pd.Series(1, table.index)
     for study, part in table[counted].groupby("study"):
-        p_holm[part.index] = holm([*part.p, *[1.0] * missing[study]])[:len(part)]
-        comparisons[decides & (table.study == study)] = len(part) + missing[study]
+        looks, of_all = summary.looks.get(study, 1), len(part) + missing[study]
+        adjusted = looks * holm([*part.p, *[1.0] * missing[study]])
+        p_holm[part.index] = np.minimum(adjusted, 1)[:len(part)]
+        comparisons[decides & (table.study == study)] = looks * of_all
     comparison = table.same_as.fillna(table.claim)
     p_holm = p_holm.groupby([table.study, comparison]).transform("max").where(decides)
     one_seed = table.seeds < 2

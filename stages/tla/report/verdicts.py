@@ -146,6 +146,7 @@ def verdict_facts(summary: Summary, params: Params) -> dict:
             "topic": TOPICS[LEAD[0]], "pair": pair, "images": reached.images.max(),
             "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
+            "looks": summary.looks.get(params.dataset, 1),
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
             "unequal": unequal_facts(params), "scaled": scaled_facts(params),
             "signs": alike({name: signs[name] for name in pair if name in signs}),
