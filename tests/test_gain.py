@@ -177,8 +177,12 @@ def test_the_sentences_name_what_adds_and_what_still_does_after_correction(param
     assert "excludes zero for: none." in text and "attacks too: none." in text
 
 
-def test_a_treatment_that_changes_no_network_is_named(params):
+@pytest.mark.parametrize(("every", "checkpoints"), [(1, 6), (3, 2), (4, 2), (6, 1)])
+def test_a_treatment_that_changes_no_network_is_named(every, checkpoints, make_params):
+    """Every fourth epoch of six, and the last, are two."""
+    params = make_params({"train.epochs": 6, "train.validate_every": every})
     text = section(params, table_of(mode={"added_low": 0.0, "added_high": 0.0}))
+    assert f"equal treatment, of the {checkpoints} that are looked at" in text
     assert "the very same networks and says nothing of other schedules: mode." in text
     assert "very same networks" not in section(params, table_of())
 
