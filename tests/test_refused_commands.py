@@ -107,7 +107,7 @@ OTHERS = {
     "endless time": (remote.main, [*RUN, "--minutes", "inf", "--models", "um", "--seeds", "0"],
                      "--minutes: invalid minutes value: 'inf'"),
     "a seed elsewhere": (remote.main, [*RUN, "--minutes", "1", "--models", "um", "--seeds", "99"],
-                         "seeds: 99 is not among them"),
+                         "seeds: 99 is not among those of um"),
     "a model elsewhere": (remote.main, [*RUN, "--minutes", "1", "--models", "x", "--seeds", "0"],
                           "models: 'x' is not among them"),
     "away without models": (away.main, ["params.yaml", "--seeds", "0"], "are required: --models"),
