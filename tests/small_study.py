@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 NAMES = ["um", "at", "alp", "tla"]
 SMALL = {
     "seeds": [0, 1], "tune.seeds": [0, 1], "models": NAMES, "represent.models": NAMES,
-    "model.widths": [24, 16], "model.mean": [0.3], "model.std": [0.4],
+    "model.widths": [24, 16], "model.mean": [0.3], "model.std": [0.4], "train.stored": "float32",
     "evaluate.images": {"autoattack": 3, "square": 8, "cw": 20},
     "evaluate.seeds": {"autoattack": [1], "square": [1]}, "evaluate.attacks.square.queries": 20,
     "textbook.images": 6, "textbook.steps": 4, "textbook.halvings": 3, "textbook.l2_steps": 5,

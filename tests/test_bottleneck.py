@@ -17,7 +17,8 @@ from tla.train.training import Batch, Trainer
 
 NAMES = ["um", "at", "alp", "tla"]
 SMALL = {"models": [*NAMES, "vib"], "represent.models": NAMES,
-         "model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "attack.steps": 3}
+         "model.widths": [16, 8], "train.batch": 32, "train.epochs": 3, "train.stored": "float32",
+         "attack.steps": 3}
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_building_does_not_disturb_the_global_generator(architecture):
 @pytest.fixture
 def saved(make_params, dataset, tmp_path):
     """A network in a file, with the parameters and the model it was saved under."""
-    params = make_params({"model.widths": [12, 6]})
+    params = make_params({"model.widths": [12, 6], "train.stored": "float32"})
     network = build(params.model, dataset.shape, dataset.classes, seed=3)
     path, model = tmp_path / "models" / "seed-3.safetensors", "tla-b30"
     save_model(path, network, params, model, 3, dataset)
@@ -139,7 +139,7 @@ def test_a_model_survives_its_file_bit_for_bit(saved):
 def test_the_layout_in_memory_is_that_of_the_parameters_not_of_the_file(make_params, tmp_path):
     """A channels-last network is stored as any other, and is channels-last again when loaded."""
     params = make_params({"model.architecture": "convnet", "model.widths": [4, 8, 16],
-                          "model.channels_last": True})
+                          "model.channels_last": True, "train.stored": "float32"})
     network = build(params.model, (1, 8, 8), 10, seed=0)
     data = SimpleNamespace(shape=(1, 8, 8), classes=10)
     save_model(tmp_path / "x.safetensors", network, params, "at", 0, data)
@@ -206,8 +206,8 @@ def test_a_changed_weight_of_the_method_is_named(saved, make_params):
 
 def test_a_parameter_of_another_method_does_not_matter(saved, make_params):
     path, network, _, model = saved
-    params = make_params({"model.widths": [12, 6], "methods.alp.weight": 9.0, "evaluate.batch": 7,
-                          "mining.batch": 50})
+    params = make_params({"model.widths": [12, 6], "train.stored": "float32",
+                          "methods.alp.weight": 9.0, "evaluate.batch": 7, "mining.batch": 50})
     assert same(load_model(path, params, model, 3), network)
 
 
