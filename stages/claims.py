@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from tla.command import Parser
+from tla.command import config_parser
 from tla.files import replacing, write_metrics, write_table, write_text
+from tla.params import Params
 from tla.report import figures
 from tla.report.fill import fill
-from tla.report.hypotheses import Summary, load_studies, load_summary, path_of
-from tla.report.labels import outcome_label, p_value
+from tla.report.hypotheses import Summary, load_studies, load_summary
+from tla.report.labels import DATA, outcome_label, p_value
 from tla.report.ledger import counts, headline, ledger, left_out, lies, unread
 from tla.report.verdicts import topic_of, verdict_text
-from tla.train.methods import load_study
 
-DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
 BRIEF = ["claim", "verdict", "uncorrected", "data", "study", "network", "the paper says",
          "published", "ours", "95 % interval", "had to exceed", "published lies", "p",
          "p (Holm)", "seeds won", "images"]
@@ -36,20 +35,24 @@ def called(line) -> str:
     return line.claim if pd.isna(line.same_as) else f"{line.claim} = {line.same_as}"
 
 
+def wanting(line) -> float:
+    """Points that a difference had to exceed; NaN where it did, before and after correction."""
+    if line.verdict == "not resolved":
+        return line.resolvable_corrected
+    return line.resolvable if line.uncorrected == "not resolved" else math.nan
+
+
 def cells(line) -> dict[str, str]:
     """What a line of the ledger says, as text; empty where there is nothing to say."""
-    wanting = line.resolvable if line.uncorrected == "not resolved" else math.nan
-    if line.verdict == "not resolved":
-        wanting = line.resolvable_corrected
     return {
         "claim": called(line), "verdict": line.verdict, "uncorrected": line.uncorrected,
         "data": DATA[line.data], "study": line.study,
         "network": number(line.network, "{}"), "the paper says": line.says,
         "published": number(line.published, "{:+.2f}"),
         "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
-        "ours": number(line.ours, "{:+.2f}") ,
+        "ours": number(line.ours, "{:+.2f}"),
         "95 % interval": number(line.low, "[{:+.2f}, ") + number(line.high, "{:+.2f}]"),
-        "had to exceed": number(wanting, "{:.1f}"),
+        "had to exceed": number(wanting(line), "{:.1f}"),
         "published lies": lies(line), "images": number(line.images, "{:,.0f}"),
         "seeds won": number(line.seeds_won, f"{{:.0f}} of {line.seeds:.0f}"),
         "p": p_value(line.p), "p (Holm)": p_value(line.p_holm)}
@@ -89,12 +92,12 @@ def without_verdict(table: pd.DataFrame, summary: Summary) -> dict[str, list | d
     return {"reasons": reasons, "waiting": waiting}
 
 
-def boxes(summary: Summary) -> dict[str, str]:
+def boxes(summary: Summary, studies: dict[str, Params]) -> dict[str, str]:
     """What each study of data of the paper says of every comparison, by the name of the study."""
     found = {}
     for data, names in summary.studies.items():
         for name in names if data != "any" else []:
-            found[name] = verdict_text(load_study(path_of(name)), whole=True)
+            found[name] = verdict_text(studies[name], whole=True)
     return found
 
 
@@ -143,13 +146,13 @@ def drawn_lines(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the claims")
+    parser = config_parser(__doc__, "the claims")
     summary = load_summary(parser.parse_args(argv).config)
 
-    table = ledger(summary, load_studies(summary))
+    studies = load_studies(summary)
+    table = ledger(summary, studies)
     template = Path(__file__).with_suffix(".md").read_text()
-    text = markdown(template, table, summary, boxes(summary))
+    text = markdown(template, table, summary, boxes(summary, studies))
     forest = figures.claim_forest(drawn_lines(table, summary))
     with replacing(Path("reports")) as out:
         write_table(out / "claims.csv", table, exact=True)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tla.command import study_arguments
 from tla.files import replacing, write_table
+from tla.outcomes import outcome_columns
 from tla.params import Params
 from tla.report import detection, scale, tables
 from tla.report.curves import distances_line, with_norms
@@ -41,8 +42,10 @@ def accuracy_tables(params: Params, suite: Rows, norms: Rows, neighbors: Rows,
     attacked = {m: with_norms(rows, norms[m]) for m, rows in suite.items()}
     outcomes = {}
     for model, rows in attacked.items():
-        found = tables.with_knn(rows, neighbors.get(model))
-        outcomes[model] = tables.with_mismatch(found, mismatch.get(model))
+        found = rows[["seed", "idx", *outcome_columns(rows)]]
+        found = tables.with_retrieved(found, neighbors.get(model), "knn", "adv_knn")
+        outcomes[model] = tables.with_retrieved(found, mismatch.get(model), "mismatch_last",
+                                                "moved_knn")
     return {"accuracy": by_model(attacked, tables.accuracy_lines),
             "seeds": by_model(suite, tables.seed_lines),
             "distances": by_model(norms, distances_line),
@@ -56,7 +59,7 @@ def beyond_tables(params: Params, suite: Rows) -> dict[str, pd.DataFrame]:
     """Tables of transfer, queries, signs of masking, textbook attacks and the cost of training."""
     eps = params.attack.eps
     transfer = rows_of(Path("data", params.dataset, "rows", "transfer.csv.gz"), params)
-    masking, leaking = (read(params, "rows", name) for name in ("masking", "leaking"))
+    masking, leaking = read(params, "rows", "masking"), read(params, "rows", "leaking")
     matrix = tables.transfer_matrix(transfer, params.models)
     pgd = params.evaluate.outcomes("pgd")[-1]
     queries, signs = [], []
@@ -108,8 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     data, reports = Path("data", params.dataset), Path("reports", params.dataset)
 
     suite = read(params, "rows", "suite")
-    neighbors, mismatch = (read(params, "embedding", name)
-                           for name in ("neighbors", "mismatch"))
+    neighbors = read(params, "embedding", "neighbors")
+    mismatch = read(params, "embedding", "mismatch")
     norms = read(params, "rows", "norms")
     made = accuracy_tables(params, suite, norms, neighbors, mismatch)
     made |= beyond_tables(params, suite)

@@ -50,8 +50,9 @@ def lines(params: Params, folder: str, names: list[str]) -> str:
 def matrix(graph: str, key: str, names: list[str]) -> str:
     """The graph with the names of every matrix that is marked as being of a key."""
     items = "".join(f"        - {name}\n" for name in names)
-    return re.sub(rf"( +\w+:)(?: \[\])?(    # of {re.escape(key)}\n)(?:        - [a-z0-9-]+\n)*",
-                  rf"\1{'' if names else ' []'}\2{items}", graph)
+    head = rf"( +\w+:)(?: \[\])?(    # of {re.escape(key)}\n)"
+    empty = "" if names else " []"
+    return re.sub(rf"{head}(?:        - [a-z0-9-]+\n)*", rf"\1{empty}\2{items}", graph)
 
 
 def cached(graph: str, params: Params) -> str:

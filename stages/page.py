@@ -14,15 +14,15 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
-from claims import DATA, called, cells
-from tla.command import Parser
+from claims import called, cells
+from tla.command import config_parser
 from tla.files import AGAIN, read_bytes, read_csv, read_metrics, write_text
 from tla.params import UserError
 from tla.report.hypotheses import load_summary, path_of, studied
 from tla.report.intact import read_table, read_text
-from tla.report.labels import attack_of, model_labels
+from tla.report.labels import DATA, attack_of, model_labels
 from tla.report.ledger import VERDICTS, headline
-from tla.report.survivors import counted_outcome
+from tla.report.tables import counted_outcome
 from tla.train.methods import load_study
 
 WORDS = "confirmed|contradicted|resolved|undefined|run|agrees|disagrees"
@@ -77,7 +77,9 @@ def body(text: str, folder: Path, name: str, files: dict[str, str]) -> Markup:
         target = found[1]
         if target.startswith("#"):
             return f'href="#{name}-{target[1:]}"'
-        path = folder / target
+        if "://" in target:
+            return found[0]
+        path = folder / target.partition("#")[0]
         if path.name in SECTIONS:
             return f'href="#{SECTIONS[path.name] or path.parent.name}"'
         file = f"{name}-{path.name}"
@@ -154,9 +156,11 @@ def as_script(content: dict) -> Markup:
 def words(files: dict[str, str]) -> Markup:
     """The section of words of docs/methods.md."""
     docs = Path("docs")
-    _, _, text = (docs / "methods.md").read_text().partition("\n## Words")
+    _, found, text = (docs / "methods.md").read_text().partition("\n## Words\n")
+    if not found:
+        raise UserError(f"{docs / 'methods.md'}: lacks its heading 'Words'; take it from git again")
     text, _, _ = text.partition("\n## ")
-    return body(f"# Words{text}", docs, "words", files)
+    return body(f"# Words\n{text}", docs, "words", files)
 
 
 def render(config: str | Path) -> str:
@@ -186,8 +190,7 @@ def render(config: str | Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the claims")
+    parser = config_parser(__doc__, "the claims")
     write_text(Path("reports", "index.html"), render(parser.parse_args(argv).config))
 
 

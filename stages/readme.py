@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from claims import DATA
 from tla.files import read_csv, write_text
 from tla.params import Params, UserError
 from tla.report.hypotheses import load_summary, path_of
 from tla.report.intact import read_table, read_text
-from tla.report.labels import attack_of, eps_label, percent, points
+from tla.report.labels import DATA, attack_of, eps_label, percent, points
 from tla.report.ledger import counts, headline, left_out, other_readings
-from tla.report.tables import lookup
+from tla.report.tables import READING, lookup
 from tla.report.text import sample_heads
-from tla.report.verdicts import LEAD, READING, SUMMARY, verdict_text
+from tla.report.verdicts import LEAD, SUMMARY, verdict_text
 from tla.train.methods import label, load_study
 
 CHECKOUT = "take it from git again"
@@ -28,8 +27,9 @@ ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in t
 NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
 FIGURE = ("[![Accuracy of a few methods under a few attacks, and paired differences to AT, with "
           "95 % intervals]({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
-METHODS = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
-STANCE = {"contradicted": "against it", "confirmed": "for it", "not resolved": "neither"}
+LISTED = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
+STANCE = {"contradicted": "against it", "confirmed": "for it", "not resolved": "neither",
+          "disagrees": "against it, of one seed", "agrees": "for it, of one seed"}
 SHOWN = ("clean", READING, "autoattack_worst")
 
 
@@ -57,19 +57,24 @@ def ledger_line() -> str:
     numbers, first = counts(table, "verdict"), headline(table)
     first, said = first[first.same_as.isna()], []
     for verdict, n in numbers.items():
-        of, named = first[first.verdict == verdict], []
-        if verdict in ("confirmed", "contradicted"):
-            named = [f"{line.claim}: {line.says}{beside(table, line)}" for line in of.itertuples()]
-        elif verdict == "not run":
-            waiting = of.data.map(DATA).value_counts(sort=False)
-            named = [f"{k} on {data}" for data, k in waiting.items()]
-        elif verdict == "not resolved":
-            out, published = left_out(table)
-            named = [f"in {out} of the {published} with a published number, that is outside our "
-                     "95 % interval"]
-        said.append(f"{n} {verdict} ({'; '.join(named)})" if named else f"{n} {verdict}")
+        details = "; ".join(detailed(verdict, first[first.verdict == verdict], table))
+        said.append(f"{n} {verdict} ({details})" if details else f"{n} {verdict}")
     return (f"Of {sum(numbers.values())} comparisons, of the paper or of others with its models: "
             f"{', '.join(said)}.")
+
+
+def detailed(verdict: str, lines: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """What stands in brackets behind the number of comparisons with a verdict."""
+    if verdict in ("confirmed", "contradicted"):
+        return [f"{line.claim}: {line.says}{beside(table, line)}" for line in lines.itertuples()]
+    if verdict == "not run":
+        waiting = lines.data.map(DATA).value_counts(sort=False)
+        return [f"{n} on {data}" for data, n in waiting.items()]
+    if verdict == "not resolved":
+        out, published = left_out(table)
+        return [f"in {out} of the {published} with a published number, that is outside our "
+                "95 % interval"]
+    return []
 
 
 def beside(table: pd.DataFrame, line) -> str:
@@ -83,11 +88,11 @@ def beside(table: pd.DataFrame, line) -> str:
 
 def results(params: Params) -> str:
     """Accuracy of a few methods in percent, and what each is ahead of AT by."""
-    reached, baseline = read_table(params, "accuracy"), LEAD[2]
+    reached, (_, _, baseline) = read_table(params, "accuracy"), LEAD
     heads, lines = sample_heads(params, reached), []
     accuracy = lookup(reached, "model", "outcome")
     differences = lookup(read_table(params, "differences"), "model", "baseline", "outcome")
-    for model in METHODS:
+    for model in LISTED:
         if model in params.models:
             line = {"method": label(model, params)}
             line |= {heads[name]: percent(accuracy[model, name]["accuracy"]) for name in SHOWN}

@@ -107,8 +107,8 @@ def draw_roc(folder: Path, params: Params, areas: pd.DataFrame) -> None:
     """ROC curves at every eps, and the numbers of the middle one for `dvc plots`."""
     factors, table = sorted(set(areas.eps_factor)), read_table(params, "roc")
     for factor in factors:
-        curves, found = (named(part[part.eps_factor == factor], SCORED, params)
-                         for part in (table, areas))
+        curves = named(table[table.eps_factor == factor], SCORED, params)
+        found = named(areas[areas.eps_factor == factor], SCORED, params)
         note = (f"at eps = {factor:g} x training, {seeds_note(params.represent.queries, params)}\n"
                 f"{poster_auc(params)}")
         figures.save(figures.roc_curves(curves, found, TASKS, SCORES, note), folder / "figures",
@@ -160,6 +160,15 @@ def draw_gain(folder: Path, table: pd.DataFrame) -> None:
         figures.save(figures.gain_forest(lines), folder / "figures", f"gain-{network}")
 
 
+def classes_in(maps: dict[str, pd.DataFrame], captions: dict[str, pd.DataFrame]) -> int:
+    """How many classes there are in figures of t-SNE maps, column label, and neighbours, captions.
+
+    Both are of samples of the test images, and either may lack a class of the other.
+    """
+    return 1 + max(*(table.label.max() for table in maps.values()),
+                   *(table.to_numpy().max() for table in captions.values()))
+
+
 def draw_embedding(folder: Path, params: Params) -> None:
     """What neighbours are retrieved, t-SNE maps, and the loss around a few test images."""
     captions, tiles, maps, planes = {}, {}, {}, {}
@@ -173,7 +182,7 @@ def draw_embedding(folder: Path, params: Params) -> None:
         maps[label(name, params)] = read_csv(represented / name / "tsne.csv")
     for name in SCORED:
         planes[label(name, params)] = read_csv(represented / name / "surface.csv")
-    classes = class_names(params.data.source, 1 + max(maps[label("um", params)].label))
+    classes = class_names(params.data.source, classes_in(maps, captions))
     figures.save(figures.neighbor_grid(tiles, captions, classes), folder / "figures", "neighbors")
     figures.save(figures.tsne_maps(maps, classes), folder / "figures", "tsne")
     figures.save(figures.loss_surfaces(planes), folder / "figures", "loss-surface")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from tla.command import Parser
+from tla.command import config_parser
 from tla.files import DIGITS, write_table
 from tla.measure.answers import Columns
 from tla.measure.kept import kept
@@ -119,16 +119,17 @@ def better_half(chosen: list[Trial], means: pd.DataFrame) -> list[Trial]:
 
 def merged(means: pd.DataFrame, before: pd.DataFrame, today: list[Trial]) -> pd.DataFrame:
     """The lines of other methods as they were, unless they are of trials that are none today."""
-    known = [(trial.method, trial.settings) for trial in today]
-    rest = before[~before.method.isin(means.method)]
-    rest = rest[[line in known for line in zip(rest.method, rest.settings, strict=True)]]
-    table = pd.concat([rest, means]) if len(rest) else means
+    listed, left = {(trial.method, trial.settings) for trial in today}, []
+    made = set(means.method)
+    for line in before.itertuples():
+        if line.method not in made and (line.method, line.settings) in listed:
+            left.append(line.Index)
+    table = pd.concat([before.loc[left], means]) if left else means
     return table.sort_values(["method", "trial"])
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("config", help="params.yaml of the study")
+    parser = config_parser(__doc__)
     parser.add_argument("--method", action="append", help="only this method; may be repeated")
     arguments = parser.parse_args(argv)
     params = load_study(arguments.config)

@@ -433,11 +433,13 @@ def test_the_graph_lists_the_code_of_the_ledger_and_of_the_page(stage):
 def test_the_committed_ledger_is_fresh(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     summary = load_summary(SUMMARY)
-    table = ledger(summary, {name: load_study(path_of(name)) for name in studied(summary)})
+    studies = {name: load_study(path_of(name)) for name in studied(summary)}
+    table = ledger(summary, studies)
     write_table(tmp_path / "claims.csv", table, exact=True)
     reports = ROOT / "reports"
     assert (tmp_path / "claims.csv").read_text() == (reports / "claims.csv").read_text()
-    assert markdown(TEMPLATE, table, summary, boxes(summary)) == (reports / "claims.md").read_text()
+    said = markdown(TEMPLATE, table, summary, boxes(summary, studies))
+    assert said == (reports / "claims.md").read_text()
     found, first = read_metrics(reports / "claims.json"), headline(table)
     assert found == counted(table)
     assert sum(counts(table, "verdict").values()) == first.same_as.isna().sum() < len(first)

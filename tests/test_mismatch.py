@@ -117,7 +117,7 @@ def test_the_line_of_moved_queries_by_hand():
 def test_a_moved_query_that_keeps_its_class_is_an_outcome_where_it_was_moved():
     suite = pd.DataFrame({"seed": [0, 0, 1], "idx": [5, 9, 8], "clean": 1})
     kept = ROWS.assign(moved_knn=[1, 2, 2, 0])
-    found = tables.with_mismatch(suite, kept)
+    found = tables.with_retrieved(suite, kept, "mismatch_last", "moved_knn")
     assert found.mismatch_last.isna().tolist() == [False, True, False]
     assert (found.mismatch_last[0], found.mismatch_last[2]) == (1, 0)
-    assert tables.with_mismatch(suite, None) is suite
+    assert tables.with_retrieved(suite, None, "mismatch_last", "moved_knn") is suite

@@ -18,8 +18,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from page import as_script, body, ledger, render, with_pills
+from page import as_script, body, ledger, render, with_pills, words
 from tla.files import read_metrics
+from tla.params import UserError
 from tla.report.hypotheses import load_summary, studied
 from tla.train.methods import load_study
 
@@ -69,6 +70,20 @@ def test_every_verdict_in_a_cell_is_marked_and_no_other_text(verdict, mark):
 def test_a_link_to_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         body("[gone](tables/gone.csv)", tmp_path, "digits", {})
+
+
+def test_a_link_to_another_site_is_left_and_one_into_a_section_leads_to_its_file(tmp_path):
+    text = "[a](https://example.org/x) [b](../digits/REPORT.md#words)"
+    html = body(text, tmp_path, "mnist-small", {})
+    assert 'href="https://example.org/x"' in html and 'href="#digits"' in html
+
+
+def test_a_page_of_methods_without_its_words_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "methods.md").write_text("# Methods\n\n## Wording\n")
+    with pytest.raises(UserError, match="docs/methods.md: lacks its heading 'Words'"):
+        words({})
 
 
 def test_text_of_a_report_cannot_add_markup(tmp_path):

@@ -78,12 +78,14 @@ def test_what_other_readings_of_a_decided_claim_say_stands_beside_it():
     lines = [("C1", "small", "a", 0.01, "contradicted"), ("C1", "small", "b", 0.02, "contradicted"),
              ("C1", "small", "c", 0.03, "confirmed"), ("C1", "small", "d", nan, "undefined"),
              ("C1", "large", "a", 0.01, "confirmed"), ("C2", "small", "a", 0.01, "confirmed"),
-             ("C3", "small", "time", nan, "contradicted")]
+             ("C3", "small", "time", nan, "contradicted"), ("C4", "small", "a", 0.01, "confirmed"),
+             ("C4", "small", "b", 0.01, "disagrees"), ("C4", "small", "c", 0.01, "agrees")]
     table = pd.DataFrame(lines, columns=["claim", "study", "outcome", "p", "uncorrected"])
     said = [beside(table, line) for line in table.itertuples()]
     assert said[0] == ", other readings there, uncorrected: 1 against it, 1 for it"
     assert said[2] == ", other readings there, uncorrected: 2 against it"
     assert said[4] == said[5] == "" and "without a test" in said[6]
+    assert said[7].endswith(": 1 against it, of one seed, 1 for it, of one seed")
 
 
 def test_words_of_the_readme_are_defined_before_they_are_used():

@@ -665,3 +665,11 @@ def test_what_is_resolved_among_trained_models_leaves_the_undefended_one_out():
 def test_what_is_missing_is_said_and_not_printed_as_a_number():
     assert spread({"std": np.nan}) == "–" and spread({"std": 0.0144}) == "± 1.4"
     assert area({"auc": np.nan}) == "undefined" and area({"auc": 0.5}) == "0.500"
+
+
+def test_classes_of_figures_are_those_of_the_maps_and_of_the_neighbours():
+    maps = {"UM": pd.DataFrame({"x": [99.0], "label": [3]}), "AT": pd.DataFrame({"label": [2]})}
+    captions = {"AT": pd.DataFrame({"label": [1], "clean_1": [1], "adv_1": [2]})}
+    assert report.classes_in(maps, captions) == 4
+    captions["TLA"] = pd.DataFrame({"label": [1], "clean_1": [1], "adv_1": [7]})
+    assert report.classes_in(maps, captions) == 8

@@ -9,12 +9,12 @@ import pytest
 from tla.files import write_arrays
 from tla.measure.pictures import read_tiles
 from tla.report.survivors import (
-    counted_outcome,
     examples,
     survived,
     survivors_table,
     write_examples,
 )
+from tla.report.tables import counted_outcome
 
 PGD = "pgd-restarts_last"
 SEEDS = (0, 1)

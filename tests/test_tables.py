@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tla.outcomes import outcome_columns
 from tla.params import UserError
 from tla.report import detection, tables
 from tla.report.pairs import compared, compared_auc, headlined, pools
@@ -112,10 +113,11 @@ def test_seeds_that_should_share_their_images_and_do_not_are_refused():
 
 def test_neighbours_are_an_outcome_where_they_were_looked_for():
     neighbors = pd.DataFrame({"seed": [1, 1], "idx": [12, 10], "label": [5, 3], "adv_knn": [5, 4]})
-    found = tables.with_knn(ROWS, neighbors)
+    outcomes = ROWS[["seed", "idx", *outcome_columns(ROWS)]]
+    found = tables.with_retrieved(outcomes, neighbors, "knn", "adv_knn")
     assert found.knn.isna().tolist() == [True, True, False, True, False]
-    assert (found.knn[2], found.knn[4]) == (0, 1) and "cw_linf" not in found
-    assert "knn" not in tables.with_knn(ROWS, None)
+    assert (found.knn[2], found.knn[4]) == (0, 1)
+    assert tables.with_retrieved(outcomes, None, "knn", "adv_knn") is outcomes
 
 
 # Which models are set against which
@@ -516,3 +518,13 @@ def test_the_line_of_retrieval_by_hand():
     (line,) = tables.retrieval_line(rows)
     assert line == {"clean_knn_accuracy": 3 / 4, "clean_precision": 3 / 4,
                     "adv_knn_accuracy": 1 / 4, "adv_precision": 1 / 4, "images": 2, "seeds": 2}
+
+
+def test_areas_of_rows_that_are_not_of_the_same_images_are_not_compared(params):
+    of_one = known(TABLE).assign(idx=range(4), seed=0)
+    rows = pd.concat([of_one.assign(eps_factor=factor) for factor in params.detect.eps_factors])
+    other = rows.assign(idx=rows.idx + 1)
+    for detect, aware in ((other, rows), (rows, other)):
+        with pytest.raises(ValueError, match="are not of the same images"):
+            detection.auc_differences({"tla": rows, "at": detect}, {"tla": rows, "at": aware},
+                                      [("tla", "at")], params)

@@ -88,6 +88,16 @@ def test_it_first_answers_in_plain_words(difference, p, own, answer, study):
     assert text.startswith(f"> - **Accuracy under attack: {answer}, {100 * difference:+.1f} [")
 
 
+def test_of_a_claim_without_a_number_it_says_nothing_that_the_paper_says(study):
+    """Beside one that has a number: pandas makes an empty cell of its column NaN, alone None."""
+    unread = claim(id="C98", primary="cw_last", secondary=[])
+    for others in ([], [unread]):
+        claims = [claim(published=None, primary=PGD, secondary=[]), *others]
+        text = study([line(PGD, 0.02, 0.4), line("cw_last", 0.01, 0.5)], claims)
+        assert "+2.0 [+1.0, +3.0] points" in text and "not resolved" in text
+        assert "paper says" not in text and "the paper's own" not in text and "nan" not in text
+
+
 @pytest.mark.parametrize(("seen", "said"), [
     (1500, ", 1,500 test images"), (10_000, ", 1,500 of 10,000 test images")])
 def test_it_says_of_how_many_images_so_many_were_attacked(seen, said, study):

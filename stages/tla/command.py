@@ -14,20 +14,21 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; --help says more")
 
 
-def _parser(description: str) -> Parser:
+def config_parser(description: str, of: str = "the study") -> Parser:
+    """A command line that names a params.yaml."""
     parser = Parser(description=description)
-    parser.add_argument("config", help="params.yaml of the study")
+    parser.add_argument("config", help=f"params.yaml of {of}")
     return parser
 
 
 def study_arguments(description: str, argv: list[str] | None) -> Params:
     """The parameters of the study that the command line names."""
-    return load_study(_parser(description).parse_args(argv).config)
+    return load_study(config_parser(description).parse_args(argv).config)
 
 
 def variant_arguments(description: str, argv: list[str] | None) -> tuple[Params, str]:
     """The parameters of a study, and the name of one of its variants; others are refused so too."""
-    parser = _parser(description)
+    parser = config_parser(description)
     parser.add_argument("--variant", required=True, help="one of the study's variants")
     arguments = parser.parse_args(argv)
     params = load_study(arguments.config)
@@ -42,7 +43,7 @@ def model_arguments(description: str, argv: list[str] | None) -> tuple[Params, s
 
     A model that the study does not list is refused with a UserError that names those it does.
     """
-    parser = _parser(description)
+    parser = config_parser(description)
     parser.add_argument("--model", required=True, help="one of the models that the study lists")
     arguments = parser.parse_args(argv)
     params = load_study(arguments.config)

@@ -23,6 +23,9 @@ TASKS = {"misclassified": "wrong vs right, both adversarial",
          "adversarial": "fooling adversarial vs clean"}
 SCORES = {"softmax": "largest softmax probability", "neighbors": "cosine distance to neighbours",
           "mixture": "Gaussian-mixture likelihood"}
+# By the ending of a score's name: the task, and whom its rows are read against.
+ASKED = {"": ("misclassified", None), "-fooling": ("adversarial", None),
+         "-aware": ("misclassified", "aware")}
 ATTACKERS = {"unaware": "attacker unaware of the score", "aware": "attacker who knows the score"}
 GRID = np.linspace(0, 1, 41)        # false-positive rates at which curves are averaged over seeds
 AUC_COLUMNS = ["model", "baseline", "score", "eps_factor", "difference", "low", "high", "p",
@@ -93,7 +96,12 @@ def auc_lines(rows: pd.DataFrame, least: int) -> Iterator[dict]:
 
 def mean_area(found: list[Case]) -> dict:
     """Mean AUC over seeds and its spread; empty without seeds."""
-    areas = pd.Series([auc(each.abnormal, each.score) for each in found], dtype=float)
+    return spread_of([auc(each.abnormal, each.score) for each in found])
+
+
+def spread_of(areas: list[float]) -> dict:
+    """Mean, standard deviation and number of the AUCs of seeds."""
+    areas = pd.Series(areas, dtype=float)
     return {"auc": areas.mean(), "std": areas.std(), "seeds": len(areas)}
 
 
@@ -123,17 +131,18 @@ def auc_differences(detect: dict[str, pd.DataFrame], aware: dict[str, pd.DataFra
 
     First on misclassification; then on fooling images against clean ones, as <score>-fooling; then
     on misclassification where the attacker knows the score, as <score>-aware. detect, aware: rows
-    by model; the baseline `chance` needs none.
+    by model; the baseline `chance` needs none. Raises ValueError where images do not match.
     """
-    factors, lines = params.detect.eps_factors, []
-    for suffix, task, attacker, rows, seen in (
-            ("", "misclassified", None, detect, factors),
-            ("-fooling", "adversarial", None, detect, factors),
-            ("-aware", "misclassified", "aware", aware, params.detect.aware.eps_factors)):
-        for (model, baseline), factor, score in product(pairs, seen, SCORES):
+    lines = []
+    for suffix, (task, attacker) in ASKED.items():
+        rows, settings = detect, params.detect
+        if attacker:
+            rows, settings = aware, params.detect.aware
+        for (model, baseline), factor, score in product(pairs, settings.eps_factors, SCORES):
             a = cases(rows[model], factor, task, score, attacker)
             b = chance(a)
             if baseline != "chance":
+                check_paired(rows[model], rows[baseline])
                 b = cases(rows[baseline], factor, task, score, attacker)
             line = {"model": model, "baseline": baseline, "score": score + suffix,
                     "eps_factor": factor, "images": rows[model].idx.nunique(), "seeds": len(a)}
@@ -141,6 +150,13 @@ def auc_differences(detect: dict[str, pd.DataFrame], aware: dict[str, pd.DataFra
                 line |= compared_areas(a, b, params)
             lines.append(line)
     return pd.DataFrame(lines, columns=AUC_COLUMNS).astype({"seeds_won": "Int64"})
+
+
+def check_paired(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Raise ValueError unless the rows of two models are of the same images, in the same order."""
+    keys = ["seed", "eps_factor", "idx"]
+    if not np.array_equal(a[keys], b[keys]):
+        raise ValueError("rows that are set against each other are not of the same images")
 
 
 def compared_areas(a: list[Case], b: list[Case], params: Params) -> dict:

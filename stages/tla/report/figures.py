@@ -331,10 +331,11 @@ def gain_forest(lines: pd.DataFrame) -> Figure:
     """
     figure, row = plt.subplots(1, 2, figsize=(7.2, 0.9 + 0.42 * len(lines)), sharey=True)
     y = np.arange(len(lines))
-    heads = {"": "TLA − AT", "added_": "added to equal treatment"}
-    for axes, (name, head) in zip(row, heads.items(), strict=True):
-        middle = 100 * lines[name.removesuffix("_") or "difference"]
-        errors = _errors(middle, 100 * lines[f"{name}low"], 100 * lines[f"{name}high"])
+    panels = (("difference", "low", "high", "TLA − AT"),
+              ("added", "added_low", "added_high", "added to equal treatment"))
+    for axes, (name, low, high, head) in zip(row, panels, strict=True):
+        middle = 100 * lines[name]
+        errors = _errors(middle, 100 * lines[low], 100 * lines[high])
         _room(axes, len(lines))
         axes.errorbar(middle, y + 0.2, xerr=errors, color="#0072B2", marker="o", label="ours",
                       **FOREST)

@@ -82,9 +82,10 @@ def network_facts(lines: pd.DataFrame) -> dict:
 
     That is read under the attack of equal treatment, where it was, else as the first line says.
     """
-    alone, together = (lines[lines.kind == kind] for kind in ("alone", "together"))
+    alone, together = lines[lines.kind == "alone"], lines[lines.kind == "together"]
     equal = lines.iloc[0]
-    most = pd.concat([together[together.outcome == equal.outcome], together]).iloc[0]
+    as_equal = together[together.outcome == equal.outcome]
+    most = (together if as_equal.empty else as_equal).iloc[0]
     left = {"difference": most.published - most.difference, "low": most.published - most.high,
             "high": most.published - most.low}
     same = unmoved(alone)

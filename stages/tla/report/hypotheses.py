@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import field
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,16 +27,15 @@ from tla.params import (
 )
 from tla.report.cost import COUNTED, TIMED
 from tla.report.curves import is_of_norm
-from tla.report.detection import SCORES
+from tla.report.detection import ASKED, SCORES
 from tla.report.labels import ATTACKS
 from tla.train.methods import METHODS, load_study
 
 Data = Literal["mnist", "cifar10", "tiny-imagenet", "any"]
 Kind = Literal["accuracy", "auc", "cost"]
 Studies = Annotated[list[Name], AfterValidator(different)]
-SCORED = (*SCORES, *(f"{score}-aware" for score in SCORES),
-          *(f"{score}-fooling" for score in SCORES))
-AREA = re.compile(rf"({'|'.join(SCORED)}), eps x \d+(\.\d+)?")
+AREAS = [score + suffix for suffix, score in product(ASKED, SCORES)]
+AREA = re.compile(rf"({'|'.join(AREAS)}), eps x \d+(\.\d+)?")
 EXAMPLES = {"accuracy": "pgd-restarts_last", "auc": "mixture, eps x 1.5", "cost": TIMED}
 
 
@@ -106,7 +106,7 @@ def is_primary(name: str, kind: Kind) -> bool:
 
 def is_secondary(name: str, kind: Kind) -> bool:
     """Whether it names further lines of a claim: those of a score stand for every eps."""
-    return name in SCORED if kind == "auc" else is_primary(name, kind)
+    return name in AREAS if kind == "auc" else is_primary(name, kind)
 
 
 def repeated(names: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ ATTACKS = {
     "pgd": "PGD", "pgd-restarts": "PGD, restarts", "cw": "C&W", "cw-50": "C&W, confidence 50",
     "mim": "MIM", "mim-average": "MIM, averaged", "autoattack": "AutoAttack", "square": "Square"}
 CONVENTIONS = {"last": "after the last step", "worst": "at every step"}
+DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny-imagenet": "Tiny ImageNet", "any": "any"}
 AUTHORS = ("paper-convnet", "wide-resnet", "resnet50-tiny")     # the paper's networks
 NAMED = {"cifar10": ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
                      "truck"]}      # classes that are no numbers

@@ -82,9 +82,8 @@ def about(claim: Claim) -> dict:
             "source": claim.source}
 
 
-def claim_lines(claim: Claim, study: str, params: Params, own_data: bool,
-                level: float) -> list[dict]:
-    """Lines of the ledger that one study has on a claim, not corrected; differences in points."""
+def claim_lines(claim: Claim, params: Params, own_data: bool, level: float) -> list[dict]:
+    """Lines of the ledger that a study has on a claim, not corrected; differences in points."""
     lines = []
     for line in measured(claim, params).itertuples():
         ours, low, high = 100 * line.difference, 100 * line.low, 100 * line.high
@@ -93,7 +92,7 @@ def claim_lines(claim: Claim, study: str, params: Params, own_data: bool,
         said = verdict_of_cost(claim, low, high) if by_cost else verdict(claim, ours, p, level)
         decides = own_data and line.outcome == claim.primary
         lines.append(about(claim) | {
-            "study": study, "network": network_label(params), "own_data": own_data,
+            "study": params.dataset, "network": network_label(params), "own_data": own_data,
             "outcome": line.outcome, "ours": ours, "low": low, "high": high, "p": p,
             "seeds_won": line.seeds_won, "images": line.images, "seeds": line.seeds,
             "masked": line.masked, "verdict": said if decides else EXPLORATORY,
@@ -122,12 +121,12 @@ def ledger(summary: Summary, studies: dict[str, Params]) -> pd.DataFrame:
     for claim in summary.claims:
         names, own, beside = summary.studies.get(claim.data, []), [], []
         for name in names:
-            found = claim_lines(claim, name, studies[name], True, summary.level)
+            found = claim_lines(claim, studies[name], True, summary.level)
             check_primary(claim, name, found, summary.config)
             own += found
         for name in summary.beside:
             if name not in names:
-                beside += claim_lines(claim, name, studies[name], False, summary.level)
+                beside += claim_lines(claim, studies[name], False, summary.level)
         if all(line["verdict"] == EXPLORATORY for line in own):
             own.insert(0, about(claim) | {"study": "", "network": "", "own_data": True,
                                           "verdict": "not run", "uncorrected": "not run"})
@@ -165,6 +164,22 @@ def unread(summary: Summary, table: pd.DataFrame) -> dict[str, list[str]]:
     return found
 
 
+def holm_by_study(table: pd.DataFrame, counted: pd.Series,
+                  summary: Summary) -> tuple[pd.Series, pd.Series]:
+    """Holm's p of the counted lines, and for every line how many comparisons its study makes.
+
+    Each look at a study is a comparison of its own; one still to come has p = 1.
+    """
+    p_holm, comparisons = pd.Series(math.nan, table.index), pd.Series(1, table.index)
+    waiting = to_come(summary)
+    for study, part in table[counted].groupby("study"):
+        looks, missing = summary.looks.get(study, 1), [1.0] * waiting[study]
+        adjusted = looks * holm([*part.p, *missing])
+        p_holm[part.index] = np.minimum(adjusted, 1)[:len(part)]
+        comparisons[table.study == study] = looks * (len(part) + len(missing))
+    return p_holm, comparisons
+
+
 def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     """The ledger with Holm's p over the primary readings of each study, and verdicts by it.
 
@@ -178,13 +193,7 @@ def corrected(table: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     decides = table.verdict != EXPLORATORY
     equal = table.claim.isin([claim.id for claim in summary.claims if claim.equal_within])
     counted = decides & table.same_as.isna() & table.p.notna()
-    p_holm, missing = pd.Series(math.nan, table.index), to_come(summary)
-    comparisons = pd.Series(1, table.index)
-    for study, part in table[counted].groupby("study"):
-        looks, of_all = summary.looks.get(study, 1), len(part) + missing[study]
-        adjusted = looks * holm([*part.p, *[1.0] * missing[study]])
-        p_holm[part.index] = np.minimum(adjusted, 1)[:len(part)]
-        comparisons[decides & (table.study == study)] = looks * of_all
+    p_holm, comparisons = holm_by_study(table, counted, summary)
     comparison = table.same_as.fillna(table.claim)
     p_holm = p_holm.groupby([table.study, comparison]).transform("max").where(decides)
     one_seed = table.seeds < 2

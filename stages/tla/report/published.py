@@ -8,9 +8,9 @@ import pandas as pd
 from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
-from tla.report.tables import READING
+from tla.report.labels import DATA
+from tla.report.tables import READING, counted_outcome
 
-DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 FORMS = {"C&W": ("cw-50", "cw"), "MIM": ("mim-average", "mim")}     # the paper's own, the usual
 PGD = {"PGD": ("pgd", "pgd-restarts")}
 
@@ -23,7 +23,7 @@ def short_run(params: Params) -> str:
 
 def long_run(params: Params) -> str:
     """Outcome of the PGD run of most steps."""
-    return params.evaluate.outcomes("pgd")[-2]
+    return counted_outcome(params, "pgd")
 
 
 def forms(params: Params) -> list[str]:
@@ -33,7 +33,7 @@ def forms(params: Params) -> list[str]:
 
 def _form(attack: str, params: Params) -> str:
     name = next(name for name in FORMS[attack] if name in params.evaluate.attacks)
-    return params.evaluate.outcomes(name)[-2]
+    return counted_outcome(params, name)
 
 
 def our_outcomes(attack: str, params: Params) -> list[str]:
@@ -46,7 +46,7 @@ def our_outcomes(attack: str, params: Params) -> list[str]:
 def of_data(params: Params) -> pd.DataFrame:
     """The lines of the poster on a study's data set; none on others than the paper's."""
     table = read_csv(Path("reports", "published.csv"), "run git checkout")
-    return table[table.dataset == DATASETS.get(params.data.source)]
+    return table[table.dataset == DATA.get(params.data.source)]
 
 
 def published(params: Params, figure: str) -> pd.DataFrame:

@@ -167,9 +167,12 @@ def weighted_auc(abnormal: np.ndarray, score: np.ndarray, weights: np.ndarray) -
     weights [..., k] of the scores, one area for each row of them.
     """
     order = np.argsort(score, kind="stable")
-    new = np.diff(score[order], prepend=np.nan) != 0        # the first of equal scores
-    bad, good = (np.add.reduceat((weights * kind)[..., order], np.flatnonzero(new), axis=-1)
-                 for kind in (abnormal, ~abnormal))
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)   # first of equal scores
+
+    def at_each_score(kind: np.ndarray) -> np.ndarray:
+        return np.add.reduceat((weights * kind)[..., order], starts, axis=-1)
+
+    bad, good = at_each_score(abnormal), at_each_score(~abnormal)
     above = good.sum(-1, keepdims=True) - good.cumsum(-1)
     with np.errstate(invalid="ignore"):     # without images of a kind it is NaN
         return (bad * (above + good / 2)).sum(-1) / (bad.sum(-1) * good.sum(-1))

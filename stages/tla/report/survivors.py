@@ -10,16 +10,9 @@ from tla.files import read_arrays, write_table
 from tla.measure.pictures import write_tiles
 from tla.outcomes import CLEAN, ROBUST, WHITE_BOX
 from tla.params import Params
-from tla.report.tables import Rows
+from tla.report.tables import Rows, counted_outcome
 
 Broken = dict[str, dict[str, np.ndarray]]   # by model, what evaluate keeps of images it lost
-
-
-def counted_outcome(params: Params, attack: str) -> str:
-    """The outcome of an attack at its largest budget, by the paper's convention if it has two."""
-    # The largest budget comes last, `last` before `worst`; other attacks have one outcome.
-    first, *_ = params.evaluate.outcomes(attack)[-2:]
-    return first
 
 
 def survived(rows: pd.DataFrame, outcome: str) -> pd.Series:

@@ -10,11 +10,19 @@ import numpy as np
 import pandas as pd
 
 from tla.outcomes import Outcome, draw_std, outcome_columns
-from tla.report.detection import SCORES, auc
+from tla.params import Params
+from tla.report.detection import SCORES, auc, spread_of
 from tla.report.statistics import paired_difference, wilson
 
 READING = "pgd-restarts_last"       # what comparisons are read by first
 Rows = dict[str, pd.DataFrame]      # by model
+
+
+def counted_outcome(params: Params, attack: str) -> str:
+    """The outcome of an attack at its largest budget, by the paper's convention if it has two."""
+    # The largest budget comes last, `last` before `worst`; other attacks have one outcome.
+    first, *_ = params.evaluate.outcomes(attack)[-2:]
+    return first
 
 
 def by_model(rows: Rows, lines: Callable[..., Iterable[dict]], *settings) -> pd.DataFrame:
@@ -51,21 +59,16 @@ def seed_lines(rows: pd.DataFrame) -> Iterator[dict]:
         yield {"seed": seed, "clean": part.clean.mean(), READING: part[READING].mean()}
 
 
-def with_knn(suite: pd.DataFrame, neighbors: pd.DataFrame | None) -> pd.DataFrame:
-    """seed, idx and every outcome of a model, k-NN among them where it was looked for."""
-    found = suite[["seed", "idx", *outcome_columns(suite)]]
-    if neighbors is None:
-        return found
-    right = (neighbors.adv_knn == neighbors.label).astype(float)
-    return found.merge(neighbors[["seed", "idx"]].assign(knn=right), how="left", on=["seed", "idx"])
+def with_retrieved(outcomes: pd.DataFrame, rows: pd.DataFrame | None, name: str,
+                   column: str) -> pd.DataFrame:
+    """The outcomes of a model, and one more where queries were looked up: their class retrieved.
 
-
-def with_mismatch(outcomes: pd.DataFrame, rows: pd.DataFrame | None) -> pd.DataFrame:
-    """The outcomes of a model, and mismatch_last where queries were moved: still of their class."""
+    column: of rows, the class of a query's neighbours.
+    """
     if rows is None:
         return outcomes
-    right = (rows.moved_knn == rows.label).astype(float)
-    return outcomes.merge(rows[["seed", "idx"]].assign(mismatch_last=right), how="left",
+    right = (rows[column] == rows.label).astype(float)
+    return outcomes.merge(rows[["seed", "idx"]].assign(**{name: right}), how="left",
                           on=["seed", "idx"])
 
 
@@ -222,8 +225,7 @@ def ood_lines(rows: pd.DataFrame, sources: list[str]) -> Iterator[dict]:
             areas = []
             for _, part in both.groupby("seed"):
                 areas.append(auc((part.source == source).to_numpy(), part[score].to_numpy()))
-            yield {"source": source, "score": score, "auc": np.mean(areas),
-                   "std": pd.Series(areas).std(), "seeds": len(areas)}
+            yield {"source": source, "score": score} | spread_of(areas)
 
 
 def retrieval_line(rows: pd.DataFrame) -> list[dict]:

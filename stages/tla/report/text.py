@@ -9,7 +9,7 @@ from tla.files import read_csv
 from tla.outcomes import Outcome
 from tla.params import Params
 from tla.report.curves import norm_facts
-from tla.report.detection import ATTACKERS, SCORES, TASKS, works_against
+from tla.report.detection import SCORES, TASKS, works_against
 from tla.report.fill import fill
 from tla.report.gain import added, gain_facts
 from tla.report.intact import read_table
@@ -184,9 +184,9 @@ def aware_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
         for factor in factors:
             found = {name: [] for name in WORKS}
             for model in params.represent.models:
-                unaware, aware = (lines[model, "misclassified", score, factor, attacker]
-                                  for attacker in ATTACKERS)
-                found[works_against(unaware, aware)].append(model)
+                key = model, "misclassified", score, factor
+                reach = works_against(lines[*key, "unaware"], lines[*key, "aware"])
+                found[reach].append(model)
             detectors.append({"score": score, "eps_factor": factor, "models": found})
     of_clean = tables["aware"].query("task == 'adversarial'").groupby("attacker").auc.min()
     return {"lowest_area": {attacker: area({"auc": value}) for attacker, value in of_clean.items()},

@@ -31,7 +31,7 @@ def lines_of(summary: Summary, params: Params) -> pd.DataFrame:
     for claim in summary.claims:
         own = study in summary.studies.get(claim.data, [])
         if claim.kind != "cost" and (own or study in summary.beside):
-            lines += claim_lines(claim, study, params, own, summary.level)
+            lines += claim_lines(claim, params, own, summary.level)
     return corrected(pd.DataFrame(lines), summary) if lines else pd.DataFrame()
 
 
@@ -105,8 +105,8 @@ def verdict_of(line: dict) -> str:
 def unequal_facts(params: Params) -> dict:
     """What each unequal treatment in training adds to TLA minus AT, in each network; or nothing.
 
-    same: those that ended in the very networks of equal treatment; resolved: how many of the others
-    Holm's correction leaves; seeds: of one network or another.
+    same: those that ended in the very networks of equal treatment; after_holm: how many of the
+    others its correction leaves; seeds: of one network or another.
     """
     if not params.variants.gain:
         return {}
@@ -115,7 +115,7 @@ def unequal_facts(params: Params) -> dict:
     trained = table[(table.kind == "alone") & (table.outcome == first)]
     same = unmoved(trained)
     return {"moved": trained[~same].to_dict("records"), "same": trained[same].to_dict("records"),
-            "resolved": int((trained[~same].added_holm < LEVEL).sum()),
+            "after_holm": int((trained[~same].added_holm < LEVEL).sum()),
             "seeds": sorted(trained.seeds.unique())}
 
 
@@ -143,6 +143,7 @@ def verdict_facts(summary: Summary, params: Params) -> dict:
     pair = [label(name, params) for name in LEAD[1:]]
     made = int((table.p_holm.notna() & table.same_as.isna()).sum())
     return {"lead": lead, "groups": list(found.values()), "own": lead["own_data"],
+            "known": lead["own_data"] and pd.notna(lead["published"]),
             "topic": TOPICS[LEAD[0]], "pair": pair, "images": reached.images.max(),
             "smaller": params.model.architecture not in AUTHORS,
             "comparisons": made + to_come(summary)[params.dataset],
