@@ -17,7 +17,7 @@ from tla.report.labels import DATA, outcome_label, p_value
 from tla.report.ledger import counts, headline, ledger, left_out, lies, unread
 from tla.report.verdicts import topic_of, verdict_text
 
-BRIEF = ["claim", "verdict", "uncorrected", "data", "study", "network", "the paper says",
+BRIEF = ["claim", "verdict", "uncorrected", "data", "study", "network", "what is claimed",
          "published", "ours", "95 % interval", "had to exceed", "published lies", "p",
          "p (Holm)", "seeds won", "images"]
 AXES = dict.fromkeys(("attack", "clean", "l2", "l0"), "points of accuracy") | {
@@ -47,7 +47,7 @@ def cells(line) -> dict[str, str]:
     return {
         "claim": called(line), "verdict": line.verdict, "uncorrected": line.uncorrected,
         "data": DATA[line.data], "study": line.study,
-        "network": number(line.network, "{}"), "the paper says": line.says,
+        "network": number(line.network, "{}"), "what is claimed": line.says,
         "published": number(line.published, "{:+.2f}"),
         "measured by": "" if line.verdict == "not run" else outcome_label(line.outcome),
         "ours": number(line.ours, "{:+.2f}"),

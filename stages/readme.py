@@ -25,11 +25,12 @@ START = "<!-- {}: written by stages/readme.py -->\n"
 END = "<!-- end -->"
 ATTACKS = ("PGD-100", "PGD-2000", "20 x PGD-20")        # of the benchmark, in the table
 NETWORKS = {"digits": "digits MLP", "mnist": "MNIST convnet", "cifar10": "CIFAR-10 ResNet"}
-FIGURE = ("[![Accuracy of a few methods under a few attacks, and paired differences to AT, with "
-          "95 % intervals]({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
+FIGURE = ("[![Accuracy under a few attacks, and paired differences to AT, with 95 % intervals]"
+          "({0}/figures/accuracy-brief.png)]({0}/REPORT.md)")
 LISTED = ("um", "at", "alp", "trades", "tla")          # in the table, where the study has them
 STANCE = {"contradicted": "against it", "confirmed": "for it", "not resolved": "neither",
           "disagrees": "against it, of one seed", "agrees": "for it, of one seed"}
+UNDEFINED = "too few images right, or wrong, for an AUC"
 SHOWN = ("clean", READING, "autoattack_worst")
 
 
@@ -51,20 +52,20 @@ def verdict(params: Params) -> str:
     return f"{about}\n\n{said}\n{FIGURE.format(reports)}"
 
 
-def ledger_line() -> str:
+def ledger_lines() -> str:
     """How many comparisons of the paper have each verdict; which are decided, what data waits."""
     table = read_csv(Path("reports", "claims.csv"))
     numbers, first = counts(table, "verdict"), headline(table)
     first, said = first[first.same_as.isna()], []
     for verdict, n in numbers.items():
         details = "; ".join(detailed(verdict, first[first.verdict == verdict], table))
-        said.append(f"{n} {verdict} ({details})" if details else f"{n} {verdict}")
-    return (f"Of {sum(numbers.values())} comparisons, of the paper or of others with its models: "
-            f"{', '.join(said)}.")
+        said.append(f"- **{n} {verdict}**" + (f": {details}" if n else ""))
+    return "\n".join([f"Of {sum(numbers.values())} comparisons, of the paper or of others with its "
+                      "models:", "", *said])
 
 
 def detailed(verdict: str, lines: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """What stands in brackets behind the number of comparisons with a verdict."""
+    """What stands behind the number of comparisons with a verdict, in parts."""
     if verdict in ("confirmed", "contradicted"):
         return [f"{line.claim}: {line.says}{beside(table, line)}" for line in lines.itertuples()]
     if verdict == "not run":
@@ -72,18 +73,31 @@ def detailed(verdict: str, lines: pd.DataFrame, table: pd.DataFrame) -> list[str
         return [f"{n} on {data}" for data, n in waiting.items()]
     if verdict == "not resolved":
         out, published = left_out(table)
-        return [f"in {out} of the {published} with a published number, that is outside our "
-                "95 % interval"]
-    return []
+        return [f"in {out} of the {published} with a published number, that, taken as exact, is "
+                "outside our 95 % interval"]
+    return [UNDEFINED]
 
 
 def beside(table: pd.DataFrame, line) -> str:
-    """What the other readings of a decided claim say, or that it was decided without a test."""
+    """What other readings of a decided claim say, and other studies; or that it had no test."""
     if pd.isna(line.p):
-        return ", by a benchmark, without a test"
+        steps = load_study(path_of(line.study)).attack.steps
+        return f" (by a benchmark, at {steps} attack steps, without a test)"
     others = other_readings(table, line)
     said = [f"{others[name]} {word}" for name, word in STANCE.items() if others[name]]
-    return f", other readings there, uncorrected: {', '.join(said)}" if said else ""
+    there = [f"other readings there, uncorrected: {', '.join(said)}"] if said else []
+    found = "; ".join([*there, *elsewhere(table, line)])
+    return f" ({found})" if found else ""
+
+
+def elsewhere(table: pd.DataFrame, line) -> list[str]:
+    """The same reading in other studies of the claim's data, in points."""
+    same = (table.claim == line.claim) & (table.outcome == line.outcome) & table.own_data
+    found = []
+    for other in table[same & (table.study != line.study)].itertuples():
+        found.append(f"{other.study}, {other.seeds:.0f} seeds: {other.ours:+.1f} "
+                     f"[{other.low:+.1f}, {other.high:+.1f}]")
+    return found
 
 
 def results(params: Params) -> str:
@@ -155,7 +169,7 @@ def pages() -> dict[Path, str]:
     for data, params in deciding().items():
         text = updated(text, f"verdict of {data}", verdict(params))
         text = updated(text, f"table of {data}", results(params))
-    text = updated(text, "claims", ledger_line())
+    text = updated(text, "claims", ledger_lines())
     return {readme: text, speed: updated(read_text(speed, CHECKOUT), "table of make bench",
                                          benchmarks())}
 

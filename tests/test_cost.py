@@ -24,11 +24,11 @@ from tla.train.models import build
 from tla.train.training import Trainer
 
 
-def counts(params, model, dataset):
+def counts(params, model, dataset, pool=24):
     """Images forward and backward of a step of training from the start, on 16 images."""
     params = dataclasses.replace(
         params, train=dataclasses.replace(params.train, batch=16), models=[*params.models],
-        mining=dataclasses.replace(params.mining, batch=24))
+        mining=dataclasses.replace(params.mining, batch=pool))
     trainer = Trainer(params, model, 0, 0, dataset)
     with counted(trainer.network) as passes:
         trainer._step(torch.arange(16), 0)
@@ -56,6 +56,15 @@ def test_adversarial_training_costs_a_pass_a_step_and_one_more(steps, params, da
     ("tla", 6 + 1.5, 6)])       # and the pool of 24, for 16 images
 def test_other_methods_cost_what_they_do(model, forward, backward, params, dataset):
     assert counts(with_steps(params, 3), model, dataset) == (forward, backward)
+
+
+def test_what_the_ledger_says_of_the_authors_longer_attack_is_counted(params, dataset):
+    """One positive, 40 steps, and a pool as large as the batch: here both are 16 images."""
+    assert params.methods["tla"].margin_class is None
+    long = with_steps(params, 40)
+    at, tla = sum(counts(long, "at", dataset)), sum(counts(long, "tla", dataset, pool=16))
+    said = f"TLA adds {tla - at:.0f} passes to AT's {at:.0f}, {100 * (tla / at - 1):.0f} %."
+    assert said in (PARAMS.parent / "stages" / "claims.md").read_text()
 
 
 def test_gradients_to_logits_and_embeddings_are_one_pass(network, images):

@@ -145,12 +145,13 @@ def test_what_each_unequal_treatment_of_the_training_adds_is_said_once(
         table_of(smoothing=up | {"added_holm": 0.06}, mode=same).assign(network="another").replace(
             {"outcome": {PGD: "cw_last"}})])        # equal treatment is read by another attack
     tables.to_csv(tmp_path / "reports" / "digits" / "tables" / "gain.csv", index=False)
-    said = ("TLA − AT moves (5 seeds; after correction 1 of 2 hold) by +1.6 [+1.2, +2.4] on +0.4: "
-            "smoothing (net); +1.6 [+1.2, +2.4] on +0.4: smoothing (another).")
+    held, lost = "smoothing (net)", "smoothing (another; none after correction)"
+    said = f"5 seeds, TLA − AT changes by +1.6 [+1.2, +2.4], from +0.4: {held}"
     text = study([line(PGD, 0.02, 0.001)], params=unequal)
-    assert f"{said} - **Masking" in text
+    assert f"{said}. - **Masking" in text
     text = study([line(PGD, 0.02, 0.001)], params=unequal, whole=True)
-    assert f"{said} Nothing came of: mode (net); mode (another). - **Masking" in text
+    assert (f"{said}; +1.6 [+1.2, +2.4], from +0.4: {lost}. Nothing came of: mode (net); "
+            "mode (another). - **Masking") in text
 
 
 def test_what_scale_does_to_the_lead_is_said_of_each_variant_once(study, make_params, tmp_path):
@@ -168,8 +169,8 @@ def test_what_scale_does_to_the_lead_is_said_of_each_variant_once(study, make_pa
     trends_of([("epochs", "at")]).to_csv(tables / "scale-trend.csv", index=False)
     shutil.copy(PARAMS.parent / "reports" / "published.csv", tmp_path / "reports")
     text = study([line(PGD, 0.02, 0.001)], params=scaled)
-    assert ("With scale** (3 variants of width and epochs, compute 1 to 1e+03, 3 seeds) TLA − AT "
-            "is -1.5 to +4.0; tenfold compute adds +0.1 [-0.2, +0.4] (width), "
+    assert ("With scale** (3 variants of width and epochs, compute 1 to 1e+03 times, 3 seeds) "
+            "TLA − AT is -1.5 to +4.0; tenfold compute adds +0.1 [-0.2, +0.4] (width), "
             "+0.4 [+0.1, +0.7] (epochs). - **Masking") in text
     text = study([line(PGD, 0.02, 0.001)], params=scaled, whole=True)
     against = "TLA − ALP is +2.0 to +30.0: intervals below zero in 0, above in 1. - **Masking"
@@ -182,22 +183,25 @@ def test_what_scale_does_to_the_lead_is_said_of_each_variant_once(study, make_pa
     ([("tla", "rise"), ("at", "rise")],
      "TLA and AT show a sign (accuracy rises with eps)."),
     ([("alp", "rise")],
-     "neither TLA nor AT shows a sign."),
+     "neither TLA nor AT shows a sign. ALP shows one."),
+    ([("alp", "cw"), ("um", "cw"), ("tla", "cw")],
+     "TLA shows a sign (the C&W loss breaks more than one run of PGD). UM, ALP show one."),
     ([("tla", "rise"), ("at", "square"), ("at", "cw")],
      "TLA shows a sign (accuracy rises with eps), AT shows a sign (Square "
      "breaks more than one run of PGD; the C&W loss breaks more than one run of PGD).")])
 def test_signs_of_masking_are_said_of_whom_they_are(flags, said, study):
     text = study([line(PGD, 0.02, 0.001)], flags=flags)
-    assert text.endswith(f"- **Masking:** {said}")
+    square = "Square saw 1 of 5 training seeds."
+    assert text.endswith(f"- **Masking:** {said} {square}")
+    assert f"{said} {square} | comparison" in study([line(PGD, 0.02, 0.001)], flags=flags,
+                                                    whole=True)
 
 
-@pytest.mark.parametrize(("flags", "said"), [
-    ([("alp", "rise")], "neither TLA nor AT shows a sign. ALP shows one. | comparison"),
-    ([("alp", "cw"), ("um", "cw"), ("tla", "cw")],
-     "TLA shows a sign (the C&W loss breaks more than one run of PGD). UM, ALP "
-     "show one. | comparison")])
-def test_the_whole_box_says_of_the_other_models_too_whether_they_show_a_sign(flags, said, study):
-    assert said in study([line(PGD, 0.02, 0.001)], flags=flags, whole=True)
+def test_of_square_nothing_is_said_where_it_saw_every_seed(study, params):
+    """Nor is there an empty line of the box."""
+    every = dataclasses.replace(params.evaluate, seeds={})
+    text = study([line(PGD, 0.02, 0.001)], params=dataclasses.replace(params, evaluate=every))
+    assert text.endswith("- **Masking:** neither TLA nor AT shows a sign.")
 
 
 def test_the_table_has_a_line_for_each_comparison_and_all_its_claims(study):

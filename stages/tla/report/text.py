@@ -152,12 +152,12 @@ def of_trained(lines: list[dict], outcome: str) -> dict:
 def comparison_facts(params: Params, tables: dict[str, pd.DataFrame]) -> dict:
     """What the template says of robust accuracy and of differences."""
     accuracy, differences = tables["accuracy"], tables["differences"]
-    robust = {line["model"]: line
-              for line in accuracy[accuracy.outcome == "robust"].to_dict("records")}
+    reached = lookup(accuracy, "model", "outcome")
     lines = [line for line in differences.to_dict("records")
              if headlined(params, (line["model"], line["baseline"]))]
-    return {"robust": [robust[name] for name in params.models], "pools": pools(params),
-            "swept": sorted((robust[name] for name in pools(params)), key=itemgetter("accuracy")),
+    swept = [reached[name, "white-box"] for name in pools(params)]
+    return {"robust": [reached[name, "robust"] for name in params.models], "pools": pools(params),
+            "swept": sorted(swept, key=itemgetter("accuracy")),
             "difference": lookup(differences, "model", "baseline", "outcome"),
             "shown": ["clean", long_run(params), "white-box", "robust"], "differences": lines,
             "trained": [of_trained(lines, outcome) for outcome in ("robust", "white-box")]}

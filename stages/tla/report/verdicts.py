@@ -105,17 +105,16 @@ def verdict_of(line: dict) -> str:
 def unequal_facts(params: Params) -> dict:
     """What each unequal treatment in training adds to TLA minus AT, in each network; or nothing.
 
-    same: those that ended in the very networks of equal treatment; after_holm: how many of the
-    others its correction leaves; seeds: of one network or another.
+    moved: with `holds`, whether correction leaves it; same: those that ended in the very networks
+    of equal treatment; seeds: of one network or another.
     """
     if not params.variants.gain:
         return {}
     table = read_table(params, "gain")
     first = table.groupby("network").outcome.transform("first")
     trained = table[(table.kind == "alone") & (table.outcome == first)]
-    same = unmoved(trained)
+    trained, same = trained.assign(holds=trained.added_holm < LEVEL), unmoved(trained)
     return {"moved": trained[~same].to_dict("records"), "same": trained[same].to_dict("records"),
-            "after_holm": int((trained[~same].added_holm < LEVEL).sum()),
             "seeds": sorted(trained.seeds.unique())}
 
 
@@ -150,6 +149,7 @@ def verdict_facts(summary: Summary, params: Params) -> dict:
             "looks": summary.looks.get(params.dataset, 1),
             "accuracy": [accuracy[name, lead["outcome"]]["accuracy"] for name in LEAD[1:]],
             "unequal": unequal_facts(params), "scaled": scaled_facts(params),
+            "trained": len(params.seeds), "square": len(params.evaluate.seeds.get("square", [])),
             "signs": alike({name: signs[name] for name in pair if name in signs}),
             "others": [name for name in signs if name not in pair]}
 
