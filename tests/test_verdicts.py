@@ -198,7 +198,6 @@ def test_signs_of_masking_are_said_of_whom_they_are(flags, said, study):
 
 
 def test_of_square_nothing_is_said_where_it_saw_every_seed(study, params):
-    """Nor is there an empty line of the box."""
     every = dataclasses.replace(params.evaluate, seeds={})
     text = study([line(PGD, 0.02, 0.001)], params=dataclasses.replace(params, evaluate=every))
     assert text.endswith("- **Masking:** neither TLA nor AT shows a sign.")
