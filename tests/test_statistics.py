@@ -101,6 +101,14 @@ def test_seeds_won_counts_the_seeds_on_which_a_is_ahead():
     assert paired_difference(d, True)["seeds_won"] == 2     # a tie is not a win
 
 
+def test_a_tie_of_fractions_is_no_win():
+    """Means over radii: these sum to zero, and in floating point to a little more."""
+    tie = np.array([0.1, 0.2, -0.3])
+    assert tie.mean() > 0
+    assert paired_difference([tie, tie, -tie], True)["seeds_won"] == 0
+    assert paired_difference([tie + 1e-6, tie, -tie], True)["seeds_won"] == 1
+
+
 def test_where_only_seeds_differ_it_is_the_t_interval_of_their_means():
     """Means 0, 0.1, 0.2: t of 2 degrees is 4.303, standard error 0.1 / sqrt(3)."""
     d = [np.zeros(1000), np.full(1000, 0.1), np.full(1000, 0.2)]

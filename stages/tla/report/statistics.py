@@ -13,6 +13,9 @@ import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
 
+TIE = 1e-9      # a mean of images below it is none: a sum of fractions misses zero by less
+
+
 class Case(NamedTuple):
     """The scores of one training seed, which of them are abnormal, and of which image each is."""
     abnormal: np.ndarray    # [k] bool
@@ -77,7 +80,8 @@ def _student(means: np.ndarray, of_seeds: float, of_images: float, n: int) -> di
     if variance:
         weight = of_seeds**2 / max(len(means) - 1, 1) + of_images**2 / (n - 1)
         freedom = variance**2 / weight
-    return student(means.mean(), variance, freedom) | {"seeds_won": int((means > 0).sum())}
+    won = int((means > TIE).sum())
+    return student(means.mean(), variance, freedom) | {"seeds_won": won}
 
 
 def student(difference: float, variance: float, freedom: float) -> dict[str, float]:
