@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
-
 TIE = 1e-9      # a mean of images below it is none: a sum of fractions misses zero by less
 
 
